@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <dualsft/concepts.hpp>
+#include <dualsft/execution.hpp>
+#include <span>
+#include <vector>
+
+/// Pass 1: sums over examples of gradients, and of their squares when asked for.
+///
+///     sum_j = sum_i g_ij          squares_j = sum_i g_ij^2
+///
+/// Examples go through the model in batches and are forgotten; the gradient matrix never exists.
+/// State: d doubles (2 d with squares) per thread; scratch: one block where the model has
+/// gradient_blocks, else d scalars per thread for float models and none for double ones.
+///
+/// Numerics: within a batch the model's own arithmetic; across batches double. Squares need every
+/// example's own gradient, so they cost one backward pass per example.
+/// Determinism: batches are cut into contiguous runs, one per thread, and the runs are added in
+/// order: equal bits for an equal thread count.
+/// Source: theory.md sections 1 (G is a sum, not a mean), 3 (Q), 5 (empirical Fisher).
+namespace dualsft {
+
+struct gradient_options {
+  index_t batch_size = 32;
+  bool squares = false;  ///< also accumulate sum_i g_ij^2 (joint order, empirical Fisher)
+};
+
+struct gradient_sums {
+  std::vector<double> sum;      ///< [d]
+  std::vector<double> squares;  ///< [d], empty unless asked for
+  index_t examples = 0;         ///< how many gradients were added
+};
+
+namespace detail {
+
+/// Threads that may call the model at once.
+template <class M, HostPolicy Policy>
+int model_threads(const Policy& policy, index_t calls) {
+  if (is_internally_threaded<M>) return calls > 0 ? 1 : 0;
+  return static_cast<int>(std::min<index_t>(thread_count(policy), calls));
+}
+
+/// Calls body(part, first batch, last batch) over contiguous runs of ceil(n / batch_size) batches.
+template <class M, HostPolicy Policy, class Body>
+int parallel_batches(const Policy& policy, index_t n, index_t batch_size, Body&& body) {
+  const index_t batches = (n + batch_size - 1) / batch_size;
+  const int parts = model_threads<M>(policy, batches);
+  parallel_parts(parts, [&](int part) { body(part, split_range(batches, parts, part)); });
+  return parts;
+}
+
+inline example_span batch_of(example_span examples, index_t batch_size, index_t batch) {
+  const auto first = static_cast<std::size_t>(batch * batch_size);
+  return examples.subspan(first,
+                          std::min(static_cast<std::size_t>(batch_size), examples.size() - first));
+}
+
+/// sink(offset, span) with the summed gradient of a batch, whole or block by block. `scratch` is
+/// sized on first use and only where the model cannot deliver blocks.
+template <GradientModel M, class Sink>
+void visit_gradient(const M& model, example_span batch,
+                    std::vector<typename M::scalar_type>& scratch, Sink&& sink) {
+  using Real = typename M::scalar_type;
+  if constexpr (HasGradientBlocks<M>) {
+    const parameter_layout& layout = model.layout();
+    model.gradient_blocks(batch, [&](index_t block, std::span<const Real> gradient) {
+      sink(layout.block(block).offset, gradient);
+    });
+  } else {
+    scratch.assign(static_cast<std::size_t>(model.layout().size()), Real{0});
+    if constexpr (HasExampleGradient<M>) {
+      if (batch.size() == 1)
+        model.example_gradient(batch[0], scratch);
+      else
+        model.accumulate_gradient(batch, scratch);
+    } else {
+      model.accumulate_gradient(batch, scratch);
+    }
+    sink(index_t{0}, std::span<const Real>(scratch));
+  }
+}
+
+}  // namespace detail
+
+/// \param examples  record numbers; a repeated one counts again
+/// \return          sums over all of them; zeros for an empty list
+/// \throws invalid_argument  if batch_size < 1
+template <HostPolicy Policy, GradientModel M>
+gradient_sums sum_gradients(const Policy& policy, const M& model, example_span examples,
+                            const gradient_options& options = {}) {
+  using Real = typename M::scalar_type;
+  expects(options.batch_size >= 1, "sum_gradients", "batch_size must be positive", "batch_size",
+          options.batch_size);
+  const auto d = static_cast<std::size_t>(model.layout().size());
+  const index_t n = static_cast<index_t>(examples.size());
+  const index_t batch_size = options.squares ? 1 : options.batch_size;
+
+  std::vector<gradient_sums> partial(
+      static_cast<std::size_t>(std::max(1, detail::thread_count(policy))));
+  detail::parallel_batches<M>(policy, n, batch_size, [&](int part, detail::index_range batches) {
+    gradient_sums& mine = partial[static_cast<std::size_t>(part)];
+    mine.sum.assign(d, 0.0);
+    if (options.squares) mine.squares.assign(d, 0.0);
+    std::vector<Real> scratch;
+    for (index_t b = batches.begin; b < batches.end; ++b) {
+      const example_span batch = detail::batch_of(examples, batch_size, b);
+      if constexpr (std::same_as<Real, double> && !HasGradientBlocks<M>) {
+        if (!options.squares) {  // the model adds into the state itself: no scratch at all
+          model.accumulate_gradient(batch, std::span<double>(mine.sum));
+          continue;
+        }
+      }
+      detail::visit_gradient(
+          model, batch, scratch, [&](index_t offset, std::span<const Real> gradient) {
+            double* sum = mine.sum.data() + offset;
+            for (std::size_t j = 0; j < gradient.size(); ++j)
+              sum[j] += static_cast<double>(gradient[j]);
+            if (!options.squares) return;
+            double* squares = mine.squares.data() + offset;
+            for (std::size_t j = 0; j < gradient.size(); ++j)
+              squares[j] += static_cast<double>(gradient[j]) * static_cast<double>(gradient[j]);
+          });
+    }
+  });
+
+  gradient_sums total = std::move(partial.front());
+  total.examples = n;
+  if (total.sum.empty()) total.sum.assign(d, 0.0);
+  if (options.squares && total.squares.empty()) total.squares.assign(d, 0.0);
+  for (std::size_t part = 1; part < partial.size(); ++part) {
+    for (std::size_t j = 0; j < partial[part].sum.size(); ++j) total.sum[j] += partial[part].sum[j];
+    for (std::size_t j = 0; j < partial[part].squares.size(); ++j)
+      total.squares[j] += partial[part].squares[j];
+  }
+  return total;
+}
+
+/// Losses of the examples, in order, batch by batch over the policy's threads.
+template <HostPolicy Policy, GradientModel M>
+std::vector<double> losses_of(const Policy& policy, const M& model, example_span examples,
+                              index_t batch_size = 32) {
+  expects(batch_size >= 1, "losses_of", "batch_size must be positive", "batch_size", batch_size);
+  std::vector<double> out(examples.size());
+  detail::parallel_batches<M>(
+      policy, static_cast<index_t>(examples.size()), batch_size,
+      [&](int, detail::index_range batches) {
+        for (index_t b = batches.begin; b < batches.end; ++b) {
+          const example_span batch = detail::batch_of(examples, batch_size, b);
+          model.losses(batch, std::span<double>(out).subspan(
+                                  static_cast<std::size_t>(b * batch_size), batch.size()));
+        }
+      });
+  return out;
+}
+
+/// Mean loss; 0 for an empty list. Summed in the order of the list, so free of the thread count.
+template <HostPolicy Policy, GradientModel M>
+double mean_loss(const Policy& policy, const M& model, example_span examples,
+                 index_t batch_size = 32) {
+  double total = 0;
+  for (const double loss : losses_of(policy, model, examples, batch_size)) total += loss;
+  return examples.empty() ? 0.0 : total / static_cast<double>(examples.size());
+}
+
+}  // namespace dualsft
