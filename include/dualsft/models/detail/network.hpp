@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <Eigen/Core>
+#include <cmath>
+#include <dualsft/config.hpp>
+#include <dualsft/layout.hpp>
+#include <dualsft/traces.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+/// The multilayer perceptron that all networks of models/ share, on T rows at once:
+///
+///     x_0 -> [ z_l = W_l x_l + b_l,  x_{l+1} = f(z_l) ] for the hidden layers
+///         -> optionally  xhat = x / rms(x),  n = s .* xhat
+///         -> logits = W n + b
+///
+/// Backward yields one trace per use of a parameter. A gradient is the sum of the traces' products,
+/// a ghost score needs the traces alone, so there is one backward pass for both.
+namespace dualsft {
+
+/// Smooth activations only: Hessian products need the second derivative.
+enum class activation {
+  tanh,  ///< f(z) = tanh z
+  silu,  ///< f(z) = z / (1 + exp(-z))
+};
+
+namespace detail {
+
+template <class S>
+using row_matrix = Eigen::Matrix<S, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+template <class S>
+using row_vector = Eigen::Matrix<S, 1, Eigen::Dynamic>;
+template <class S>
+using column_array = Eigen::Array<S, Eigen::Dynamic, 1>;
+template <class S>
+using const_matrix_map = Eigen::Map<const row_matrix<S>>;
+template <class S>
+using const_vector_map = Eigen::Map<const row_vector<S>>;
+
+template <class S>
+matrix_view<const S> view_of(const row_matrix<S>& m) {
+  return {m.data(), m.rows(), m.cols()};
+}
+
+/// The views that networks hand out are dense and row-major, so they map back.
+template <class S>
+const_matrix_map<S> map_of(const matrix_view<const S>& v) {
+  return {v.data(), v.rows(), v.cols()};
+}
+
+struct network_layer {
+  parameter_block weight;  // [out, in]
+  parameter_block bias;    // [out]
+  index_t weight_number = -1;
+  index_t bias_number = -1;
+
+  template <class S>
+  const_matrix_map<S> weights(const S* theta) const {
+    return {theta + weight.offset, weight.rows, weight.cols};
+  }
+  template <class S>
+  const_vector_map<S> biases(const S* theta) const {
+    return {theta + bias.offset, bias.rows};
+  }
+};
+
+/// Which blocks of the layout make up the network; the last layer is the head.
+struct network_shape {
+  static constexpr double norm_epsilon = 1e-6;  // keeps rms(0) away from zero
+
+  std::vector<network_layer> layers;
+  activation hidden_activation = activation::tanh;
+  index_t norm_number = -1;  // block of the scale s, -1 without a norm
+  index_t norm_offset = 0;
+
+  std::size_t head() const { return layers.size() - 1; }
+  bool normed(std::size_t layer) const { return norm_number >= 0 && layer == head(); }
+  index_t input_size() const { return layers.front().weight.cols; }
+  index_t classes() const { return layers.back().weight.rows; }
+  index_t head_input_size() const { return layers.back().weight.cols; }
+
+  template <class S>
+  const_vector_map<S> scale(const S* theta) const {
+    return {theta + norm_offset, head_input_size()};
+  }
+
+  void add_layer(parameter_layout& layout, const std::string& prefix, const std::string& kind,
+                 int layer, index_t in, index_t out) {
+    network_layer added;
+    added.weight_number = layout.add(prefix + "weight", out, in, layer, kind + "weight");
+    added.bias_number = layout.add(prefix + "bias", out, 1, layer, kind + "bias");
+    added.weight = layout.block(added.weight_number);
+    added.bias = layout.block(added.bias_number);
+    layers.push_back(std::move(added));
+  }
+
+  /// Hidden layers, the norm if wanted, and the head, behind what the layout already holds.
+  void add_layers(parameter_layout& layout, index_t in, const std::vector<index_t>& hidden,
+                  index_t classes, bool with_norm) {
+    for (std::size_t l = 0; l < hidden.size(); ++l) {
+      add_layer(layout, "layers." + std::to_string(l) + ".", "hidden.", static_cast<int>(l), in,
+                hidden[l]);
+      in = hidden[l];
+    }
+    if (with_norm) {
+      norm_number = layout.add("norm.scale", in, 1, -1, "norm");
+      norm_offset = layout.block(norm_number).offset;
+    }
+    add_layer(layout, "head.", "head.", -1, in, classes);
+  }
+};
+
+/// What forward leaves behind for T rows. The same shape holds the tangents of all of it.
+template <class S>
+struct network_state {
+  std::vector<row_matrix<S>> pre;   // z_l      [T, out_l], hidden layers
+  std::vector<row_matrix<S>> post;  // x_{l+1}  [T, out_l]
+  row_matrix<S> unit;               // xhat     [T, in of the head]
+  row_matrix<S> scaled;             // n
+  column_array<S> rms;              // [T]; as a tangent: its rate of change
+  row_matrix<S> logits;             // [T, classes]
+
+  const row_matrix<S>& input_of(const network_shape& shape, std::size_t layer,
+                                const row_matrix<S>& input) const {
+    if (layer == 0) return input;
+    return shape.normed(layer) ? scaled : post[layer - 1];
+  }
+};
+
+// ---- activation -------------------------------------------------------------------------------
+
+template <class S>
+void activate(activation f, const row_matrix<S>& z, row_matrix<S>& x) {
+  if (f == activation::tanh)
+    x = z.array().tanh();
+  else
+    x = z.array() * z.array().logistic();
+}
+
+/// dz = dx .* f'(z), in place
+template <class S>
+void multiply_slope(activation f, const row_matrix<S>& z, const row_matrix<S>& x,
+                    row_matrix<S>& dx) {
+  if (f == activation::tanh) {
+    dx.array() *= S(1) - x.array().square();
+  } else {
+    dx = z.binaryExpr(dx, [](S zi, S di) {
+      const S q = S(1) / (S(1) + std::exp(-zi));
+      return di * q * (S(1) + zi * (S(1) - q));
+    });
+  }
+}
+
+/// f''(z)
+template <class S>
+row_matrix<S> activation_curvature(activation f, const row_matrix<S>& z, const row_matrix<S>& x) {
+  if (f == activation::tanh) return S(-2) * x.array() * (S(1) - x.array().square());
+  return z.unaryExpr([](S zi) {
+    const S q = S(1) / (S(1) + std::exp(-zi));
+    return q * (S(1) - q) * (S(2) + zi * (S(1) - S(2) * q));
+  });
+}
+
+// ---- forward and backward ---------------------------------------------------------------------
+
+/// Everything up to the head's input. input [T, in].
+template <class S>
+void network_hidden(const network_shape& shape, const S* theta, const row_matrix<S>& input,
+                    network_state<S>& state) {
+  state.pre.resize(shape.head());
+  state.post.resize(shape.head());
+  for (std::size_t l = 0; l < shape.head(); ++l) {
+    const network_layer& layer = shape.layers[l];
+    state.pre[l].noalias() = state.input_of(shape, l, input) * layer.weights(theta).transpose();
+    state.pre[l].rowwise() += layer.biases(theta);
+    activate(shape.hidden_activation, state.pre[l], state.post[l]);
+  }
+  if (shape.norm_number >= 0) {
+    const row_matrix<S>& x = state.post.back();
+    state.rms = (x.array().square().rowwise().mean() + S(network_shape::norm_epsilon)).sqrt();
+    state.unit = x.array().colwise() / state.rms;
+    state.scaled = state.unit.array().rowwise() * shape.scale(theta).array();
+  }
+}
+
+template <class S>
+void network_forward(const network_shape& shape, const S* theta, const row_matrix<S>& input,
+                     network_state<S>& state) {
+  network_hidden(shape, theta, input, state);
+  const network_layer& head = shape.layers.back();
+  state.logits.noalias() =
+      state.input_of(shape, shape.head(), input) * head.weights(theta).transpose();
+  state.logits.rowwise() += head.biases(theta);
+}
+
+/// Gradient through xhat = x / rms(x), in place:  (dxhat - xhat m) / rms
+/// \param m  [T]  mean(xhat .* dxhat)
+template <class S>
+void norm_backward(const network_state<S>& state, const column_array<S>& m, row_matrix<S>& dx) {
+  dx.array() -= state.unit.array().colwise() * m;
+  dx.array().colwise() /= state.rms;
+}
+
+/// Calls use(trace) for every parameter, from the head down.
+/// \param e               logit gradients [T, classes]; overwritten with scratch
+/// \param input_gradient  d / d input [T, in], or null if nothing below needs it
+template <class S, class Use>
+void network_backward(const network_shape& shape, const S* theta, const row_matrix<S>& input,
+                      const network_state<S>& state, row_matrix<S>& e,
+                      std::span<const index_t> examples, Use&& use, row_matrix<S>* input_gradient) {
+  row_matrix<S> below;
+  for (std::size_t l = shape.head();; --l) {
+    const network_layer& layer = shape.layers[l];
+    use(affine_trace<S>{layer.weight_number, layer.bias_number,
+                        view_of(state.input_of(shape, l, input)), view_of(e), examples});
+    if (l == 0) {
+      if (input_gradient != nullptr) input_gradient->noalias() = e * layer.weights(theta);
+      return;
+    }
+    below.noalias() = e * layer.weights(theta);
+    if (shape.normed(l)) {
+      use(scale_trace<S>{shape.norm_number, view_of(state.unit), view_of(below), examples});
+      below.array().rowwise() *= shape.scale(theta).array();
+      norm_backward<S>(state, (state.unit.array() * below.array()).rowwise().mean(), below);
+    }
+    multiply_slope(shape.hidden_activation, state.pre[l - 1], state.post[l - 1], below);
+    e.swap(below);
+  }
+}
+
+/// Turns logits into probabilities, row by row, and gives each row's negative log likelihood.
+/// \param nll  [T], written
+template <class S>
+void softmax_rows(row_matrix<S>& logits, std::span<const index_t> targets, std::vector<S>& nll) {
+  nll.resize(targets.size());
+  for (index_t t = 0; t < logits.rows(); ++t) {
+    auto row = logits.row(t).array();
+    const S largest = row.maxCoeff();
+    const S target = row[targets[static_cast<std::size_t>(t)]];
+    row = (row - largest).exp();
+    const S sum = row.sum();
+    nll[static_cast<std::size_t>(t)] = std::log(sum) - (target - largest);
+    row *= S(1) / sum;
+  }
+}
+
+// ---- traces to gradients ----------------------------------------------------------------------
+
+/// Calls deliver(block, add) for each block that the trace speaks of; add(at) adds the product, the
+/// gradient of that block summed over the trace's rows, to the array at `at`.
+template <class S, class Deliver>
+void trace_products(const affine_trace<S>& trace, Deliver&& deliver) {
+  const auto a = map_of(trace.inputs);
+  const auto e = map_of(trace.output_gradients);
+  deliver(trace.weight, [&](S* at) {
+    Eigen::Map<row_matrix<S>>(at, e.cols(), a.cols()).noalias() += e.transpose() * a;
+  });
+  deliver(trace.bias, [&](S* at) { Eigen::Map<row_vector<S>>(at, e.cols()) += e.colwise().sum(); });
+}
+
+template <class S, class Deliver>
+void trace_products(const scale_trace<S>& trace, Deliver&& deliver) {
+  const auto x = map_of(trace.inputs);
+  const auto e = map_of(trace.output_gradients);
+  deliver(trace.weight, [&](S* at) {
+    Eigen::Map<row_vector<S>>(at, e.cols()) += e.cwiseProduct(x).colwise().sum();
+  });
+}
+
+template <class S, class Deliver>
+void trace_products(const embedding_trace<S>& trace, Deliver&& deliver) {
+  const auto e = map_of(trace.output_gradients);
+  deliver(trace.weight, [&](S* at) {
+    for (index_t t = 0; t < e.rows(); ++t)
+      Eigen::Map<row_vector<S>>(at + trace.ids[static_cast<std::size_t>(t)] * e.cols(), e.cols()) +=
+          e.row(t);
+  });
+}
+
+}  // namespace detail
+}  // namespace dualsft

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <dualsft/models/detail/network.hpp>
+
+/// Derivatives of network.hpp along a direction p of parameter space (the R operator of Pearlmutter
+/// 1994): the tangent of forward gives <g_i, p> without a backward pass, the tangent of backward
+/// gives exact Hessian products. R{.} stands for d/dr (.) at theta + r p.
+namespace dualsft::detail {
+
+/// \param input_tangent  R{input} [T, in], or null if the input does not depend on theta
+template <class S>
+void network_tangent(const network_shape& shape, const S* theta, const S* p,
+                     const row_matrix<S>& input, const row_matrix<S>* input_tangent,
+                     const network_state<S>& state, network_state<S>& tangent) {
+  tangent.pre.resize(shape.head());
+  tangent.post.resize(shape.head());
+  for (std::size_t l = 0; l < shape.layers.size(); ++l) {
+    const network_layer& layer = shape.layers[l];
+    row_matrix<S>& rate = l == shape.head() ? tangent.logits : tangent.pre[l];
+    // R{W x + b} = P_W x + P_b + W R{x}
+    rate.noalias() = state.input_of(shape, l, input) * layer.weights(p).transpose();
+    rate.rowwise() += layer.biases(p);
+    if (l > 0)
+      rate.noalias() += tangent.input_of(shape, l, input) * layer.weights(theta).transpose();
+    else if (input_tangent != nullptr)
+      rate.noalias() += *input_tangent * layer.weights(theta).transpose();
+    if (l == shape.head()) return;
+
+    tangent.post[l] = rate;
+    multiply_slope(shape.hidden_activation, state.pre[l], state.post[l], tangent.post[l]);
+    if (shape.normed(l + 1)) {
+      // R{rms} = mean(xhat .* R{x});  R{xhat} = (R{x} - xhat R{rms}) / rms
+      tangent.rms = (state.unit.array() * tangent.post[l].array()).rowwise().mean();
+      tangent.unit = tangent.post[l].array() - state.unit.array().colwise() * tangent.rms;
+      tangent.unit.array().colwise() /= state.rms;
+      tangent.scaled = tangent.unit.array().rowwise() * shape.scale(theta).array() +
+                       state.unit.array().rowwise() * shape.scale(p).array();
+    }
+  }
+}
+
+/// out += R{gradient}: backward and its tangent side by side.
+/// \param e, re                   logit gradients and their tangents; overwritten with scratch
+/// \param input_tangent           as above
+/// \param input_gradient_tangent  R{d / d input} [T, in], or null
+/// \param out                     all d coordinates
+template <class S>
+void network_curvature(const network_shape& shape, const S* theta, const S* p,
+                       const row_matrix<S>& input, const row_matrix<S>* input_tangent,
+                       const network_state<S>& state, const network_state<S>& tangent,
+                       row_matrix<S>& e, row_matrix<S>& re, row_matrix<S>* input_gradient_tangent,
+                       S* out) {
+  row_matrix<S> below, rate_below;
+  for (std::size_t l = shape.head();; --l) {
+    const network_layer& layer = shape.layers[l];
+    Eigen::Map<row_matrix<S>> weight(out + layer.weight.offset, layer.weight.rows,
+                                     layer.weight.cols);
+    weight.noalias() += re.transpose() * state.input_of(shape, l, input);
+    if (l > 0)
+      weight.noalias() += e.transpose() * tangent.input_of(shape, l, input);
+    else if (input_tangent != nullptr)
+      weight.noalias() += e.transpose() * *input_tangent;
+    Eigen::Map<row_vector<S>>(out + layer.bias.offset, layer.bias.rows) += re.colwise().sum();
+
+    if (l == 0 && input_gradient_tangent == nullptr) return;
+    rate_below.noalias() = re * layer.weights(theta);
+    rate_below.noalias() += e * layer.weights(p);
+    if (l == 0) {
+      input_gradient_tangent->swap(rate_below);
+      return;
+    }
+    below.noalias() = e * layer.weights(theta);
+
+    if (shape.normed(l)) {
+      const auto xhat = state.unit.array();
+      Eigen::Map<row_vector<S>>(out + shape.norm_offset, shape.head_input_size()) +=
+          (rate_below.array() * xhat + below.array() * tangent.unit.array())
+              .colwise()
+              .sum()
+              .matrix();
+      // through n = s .* xhat
+      const auto s = shape.scale(theta).array();
+      rate_below.array().rowwise() *= s;
+      rate_below.array() += below.array().rowwise() * shape.scale(p).array();
+      below.array().rowwise() *= s;
+      // through dx = (dxhat - xhat m) / rms with m = mean(xhat .* dxhat), product rule term by term
+      const column_array<S> m = (xhat * below.array()).rowwise().mean();
+      const column_array<S> rate_m =
+          (tangent.unit.array() * below.array() + xhat * rate_below.array()).rowwise().mean();
+      norm_backward(state, m, below);
+      rate_below.array() -= tangent.unit.array().colwise() * m;
+      rate_below.array() -= xhat.colwise() * rate_m;
+      rate_below.array() -= below.array().colwise() * tangent.rms;
+      rate_below.array().colwise() /= state.rms;
+    }
+
+    // R{dx .* f'(z)} = R{dx} .* f'(z) + dx .* f''(z) .* R{z}
+    multiply_slope(shape.hidden_activation, state.pre[l - 1], state.post[l - 1], rate_below);
+    rate_below.array() +=
+        below.array() *
+        activation_curvature(shape.hidden_activation, state.pre[l - 1], state.post[l - 1]).array() *
+        tangent.pre[l - 1].array();
+    multiply_slope(shape.hidden_activation, state.pre[l - 1], state.post[l - 1], below);
+    e.swap(below);
+    re.swap(rate_below);
+  }
+}
+
+}  // namespace dualsft::detail
