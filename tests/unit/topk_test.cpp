@@ -1,0 +1,403 @@
+// Proves: topk selects exactly the K first of the defined order, for any thread count and source.
+// Against: a full stable sort written here, hand-computed cases, and a count of allocated bytes.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <dualsft/detail/gap_list.hpp>
+#include <dualsft/random.hpp>
+#include <dualsft/topk.hpp>
+#include <limits>
+#include <new>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+using namespace dualsft;
+
+// ---- every allocation of this program is counted ----------------------------------------------
+
+namespace {
+
+std::atomic<std::int64_t> live_bytes = 0;
+std::atomic<std::int64_t> peak_bytes = 0;
+constexpr std::size_t header = 128;  // keeps every alignment asked for here
+
+void* counted(std::size_t size) {
+  void* block = std::aligned_alloc(header, (size + 2 * header - 1) / header * header);
+  if (block == nullptr) throw std::bad_alloc();
+  *static_cast<std::size_t*>(block) = size;
+  const std::int64_t now = live_bytes += static_cast<std::int64_t>(size);
+  std::int64_t peak = peak_bytes;
+  while (now > peak && !peak_bytes.compare_exchange_weak(peak, now)) {
+  }
+  return static_cast<char*>(block) + header;
+}
+
+void uncount(void* pointer) noexcept {
+  if (pointer == nullptr) return;
+  void* block = static_cast<char*>(pointer) - header;
+  live_bytes -= static_cast<std::int64_t>(*static_cast<std::size_t*>(block));
+  std::free(block);
+}
+
+}  // namespace
+
+void* operator new(std::size_t size) {
+  return counted(size);
+}
+void* operator new[](std::size_t size) {
+  return counted(size);
+}
+void* operator new(std::size_t size, std::align_val_t) {
+  return counted(size);
+}
+void* operator new[](std::size_t size, std::align_val_t) {
+  return counted(size);
+}
+void operator delete(void* p) noexcept {
+  uncount(p);
+}
+void operator delete[](void* p) noexcept {
+  uncount(p);
+}
+void operator delete(void* p, std::size_t) noexcept {
+  uncount(p);
+}
+void operator delete[](void* p, std::size_t) noexcept {
+  uncount(p);
+}
+void operator delete(void* p, std::align_val_t) noexcept {
+  uncount(p);
+}
+void operator delete[](void* p, std::align_val_t) noexcept {
+  uncount(p);
+}
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept {
+  uncount(p);
+}
+void operator delete[](void* p, std::size_t, std::align_val_t) noexcept {
+  uncount(p);
+}
+
+namespace {
+
+constexpr double inf = std::numeric_limits<double>::infinity();
+constexpr double missing = std::numeric_limits<double>::quiet_NaN();
+constexpr double denormal = std::numeric_limits<double>::denorm_min();
+
+// ---- the definition, spelled out once more and independently of the library ------------------
+
+struct ranking {
+  ranking(const std::vector<double>& scores, topk_by by = topk_by::value)
+      : n(static_cast<index_t>(scores.size())) {
+    for (index_t i = 0; i < n; ++i) {
+      double x = scores[static_cast<std::size_t>(i)];
+      if (by == topk_by::magnitude) x = std::fabs(x);
+      if (std::isnan(x))
+        ++missing_count;
+      else
+        numbers.emplace_back(-x, i);
+    }
+    std::sort(numbers.begin(), numbers.end());
+  }
+
+  topk_result first(index_t k) const {
+    topk_result result;
+    result.nan_count = missing_count;
+    const auto taken = std::min(static_cast<std::size_t>(k), numbers.size());
+    std::vector<index_t> indices;
+    for (std::size_t r = 0; r < taken; ++r) indices.push_back(numbers[r].second);
+    std::sort(indices.begin(), indices.end());
+    result.selected = index_set(indices, n);
+    if (taken > 0) result.kth = 0.0 - numbers[taken - 1].first;
+    if (taken < numbers.size()) result.next = 0.0 - numbers[taken].first;
+    if (result.kth && result.next)
+      result.gap = *result.kth == *result.next ? 0 : *result.kth - *result.next;
+    for (std::size_t r = 0; r < numbers.size() && result.kth; ++r)
+      if (-numbers[r].first == *result.kth) {
+        ++result.boundary_ties;
+        if (r < taken) ++result.boundary_ties_selected;
+      }
+    return result;
+  }
+
+  index_t n;
+  index_t missing_count = 0;
+  std::vector<std::pair<double, index_t>> numbers;  // (-score, index): ascending is best first
+};
+
+bool same_bits(const std::optional<double>& a, const std::optional<double>& b) {
+  return a.has_value() == b.has_value() &&
+         (!a || std::bit_cast<std::uint64_t>(*a) == std::bit_cast<std::uint64_t>(*b));
+}
+
+bool same(const topk_result& a, const topk_result& b) {
+  return a == b && same_bits(a.kth, b.kth) && same_bits(a.next, b.next);
+}
+
+void check_all(const std::string& name, const std::vector<double>& scores,
+               const std::vector<index_t>& budgets, topk_by by = topk_by::value) {
+  CAPTURE(name);
+  CAPTURE(scores.size());
+  const ranking ranks(scores, by);
+  for (const index_t k : budgets) {
+    CAPTURE(k);
+    if (k < 0 || k > ranks.n) continue;
+    const topk_result wanted = ranks.first(k);
+    if (ranks.n <= 5000) CHECK(same(topk(exec::reference{}, scores, {k, by}), wanted));
+    for (const int threads : {1, 2, 3, 7}) {
+      CAPTURE(threads);
+      const topk_result found = topk(exec::cpu{threads}, scores, {k, by});
+      CHECK(found.kth == wanted.kth);
+      CHECK(found.next == wanted.next);
+      CHECK(same(found, wanted));
+    }
+  }
+}
+
+struct distribution {
+  const char* name;
+  double (*score)(random_source& random, double place);  // place in [0, 1)
+};
+
+const distribution distributions[] = {
+    {"normal", [](random_source& r, double) { return r.normal(); }},
+    {"product of normals, cubed",
+     [](random_source& r, double) { return std::pow(r.normal() * r.normal(), 3); }},
+    {"all equal", [](random_source&, double) { return 0.25; }},
+    {"all zero, both signs", [](random_source& r, double) { return 0.0 * r.sign(); }},
+    {"few values", [](random_source& r, double) { return static_cast<double>(r.below(5)) - 2; }},
+    {"mostly zero",
+     [](random_source& r, double) { return r.uniform() < 0.05 ? r.normal() : 0.0 * r.sign(); }},
+    {"ascending", [](random_source&, double place) { return place - 0.5; }},
+    {"descending", [](random_source&, double place) { return 0.5 - place; }},
+    {"blocks of ties", [](random_source&, double place) { return std::floor(place * 37) / 8; }},
+    {"layers of very different scale",
+     [](random_source& r, double place) {
+       return r.normal() * std::pow(10, std::floor(place * 8) * 3 - 12);
+     }},
+    {"best at the end",
+     [](random_source& r, double place) { return r.uniform() + (place > 0.97 ? 1000 : 0); }},
+    {"numbers and NaN",
+     [](random_source& r, double) { return r.uniform() < 0.3 ? missing : r.normal(); }},
+    {"NaN of both signs among few numbers",
+     [](random_source& r, double) { return r.uniform() < 0.99 ? missing * r.sign() : r.normal(); }},
+    {"NaN alone", [](random_source&, double) { return missing; }},
+    {"infinities",
+     [](random_source& r, double) {
+       const double u = r.uniform();
+       return u < 0.04 ? inf : u < 0.5 ? -inf : r.normal();
+     }},
+    {"denormals",
+     [](random_source& r, double) { return denormal * static_cast<double>(r.below(2000) - 1000); }},
+    {"close to the largest double",
+     [](random_source& r, double) { return std::numeric_limits<double>::max() * r.sign(); }},
+    {"one value next to the other",
+     [](random_source& r, double) {
+       return 1 + static_cast<double>(r.below(64)) * std::numeric_limits<double>::epsilon();
+     }},
+};
+
+std::vector<double> draw(const distribution& from, index_t n, std::uint64_t seed) {
+  random_source random(seed);
+  std::vector<double> scores(static_cast<std::size_t>(n));
+  for (std::size_t i = 0; i < scores.size(); ++i)
+    scores[i] = from.score(random, static_cast<double>(i) / static_cast<double>(n));
+  return scores;
+}
+
+}  // namespace
+
+TEST_CASE("hand-computed selections") {
+  for (const int threads : {1, 2}) {
+    const exec::cpu cpu{threads};
+    const auto r = topk(cpu, std::vector<double>{3, 1, 2, 3, 3, 0}, {.k = 2});
+    CHECK(std::ranges::equal(r.selected.indices(), std::vector<index_t>{0, 3}));
+    CHECK(r.kth == 3.0);
+    CHECK(r.next == 3.0);
+    CHECK(r.gap == 0);
+    CHECK(r.boundary_ties == 3);
+    CHECK(r.boundary_ties_selected == 2);
+
+    const auto all = topk(cpu, std::vector<double>{-1, missing, inf}, {.k = 3});
+    CHECK(std::ranges::equal(all.selected.indices(), std::vector<index_t>{0, 2}));
+    CHECK(all.kth == -1.0);
+    CHECK(all.nan_count == 1);
+    CHECK_FALSE(all.next);
+    CHECK(all.gap == inf);
+
+    const auto none = topk(cpu, std::vector<double>{-1, missing, 4}, {.k = 0});
+    CHECK(none.selected.size() == 0);
+    CHECK(none.selected.universe() == 3);
+    CHECK_FALSE(none.kth);
+    CHECK(none.next == 4.0);
+    CHECK(none.gap == inf);
+
+    // The lower index wins between zeros whatever their signs.
+    const auto zeros = topk(cpu, std::vector<double>{-0.0, 0.0, -0.0}, {.k = 1});
+    CHECK(zeros.selected.contains(0));
+    CHECK_FALSE(std::signbit(*zeros.kth));
+    CHECK(zeros.boundary_ties == 3);
+
+    const auto equal_infinities = topk(cpu, std::vector<double>{inf, inf, 0}, {.k = 1});
+    CHECK(equal_infinities.gap == 0);
+    CHECK(topk(cpu, std::vector<double>{inf, 0}, {.k = 1}).gap == inf);
+
+    const auto magnitude =
+        topk(cpu, std::vector<float>{-5, 4, 3}, {.k = 1, .by = topk_by::magnitude});
+    CHECK(magnitude.selected.contains(0));
+    CHECK(magnitude.gap == 1);
+  }
+}
+
+TEST_CASE("every size, every distribution, K at both ends") {
+  for (const index_t n : {0, 1, 2, 3, 31, 32, 33, 255, 257, 1000, 4095, 4097})
+    for (const auto& from : distributions) {
+      check_all(from.name, draw(from, n, 7), {0, 1, n / 20, n / 2, n - 1, n});
+    }
+}
+
+TEST_CASE("beyond the size that is simply kept: sampled brackets, ties, digits") {
+  for (const auto& from : distributions) {
+    for (const index_t n : {131072, 131073})
+      check_all(from.name, draw(from, n, 11), {n / 20}, topk_by::magnitude);
+    const index_t n = 270001;
+    check_all(from.name, draw(from, n, 12), {0, 1, n / 1000, n / 20, n / 2, n - 1, n});
+  }
+}
+
+TEST_CASE("K at the edge of a tied block, where the sample cannot tell") {
+  const index_t n = 300000;
+  std::vector<double> scores(static_cast<std::size_t>(n), -1.0);
+  random_source random(5);
+  std::vector<index_t> places(static_cast<std::size_t>(n));
+  std::iota(places.begin(), places.end(), index_t{0});
+  random.shuffle(std::span(places));
+  for (std::size_t i = 0; i < 15000; ++i)
+    scores[static_cast<std::size_t>(places[i])] = 1 + random.uniform();
+  check_all("edge", scores, {14999, 15000, 15001});
+}
+
+TEST_CASE("scores that a regular sample would misjudge") {
+  const index_t n = 1 << 18;
+  std::vector<double> scores(static_cast<std::size_t>(n));
+  random_source random(6);
+  for (std::size_t i = 0; i < scores.size(); ++i)  // period of the strata: 16 runs of 8
+    scores[i] = random.uniform() + (i % 128 < 8 ? 10 : 0);
+  check_all("periodic", scores, {n / 16 - 1, n / 16, n / 20});
+}
+
+TEST_CASE("strided views, float views and generated sources agree") {
+  std::vector<double> wide(3 * 5000, missing);
+  std::vector<double> dense;
+  std::vector<float> narrow;
+  random_source random(3);
+  for (std::size_t i = 0; i < 5000; ++i) {
+    narrow.push_back(static_cast<float>(random.normal()));
+    dense.push_back(static_cast<double>(narrow.back()));
+    wide[3 * i + 1] = dense.back();
+  }
+  const topk_options options{.k = 250};
+  const auto wanted = ranking(dense).first(options.k);
+  const vector_view<const double> strided(wide.data() + 1, 5000, 3);
+  CHECK(same(topk(exec::cpu{2}, strided, options), wanted));
+  CHECK(same(topk(exec::cpu{2}, narrow, options), wanted));
+  CHECK(same(topk(exec::reference{}, narrow, options), wanted));
+  const auto one_by_one =
+      make_source(5000, [&](index_t j) { return dense[static_cast<std::size_t>(j)]; });
+  const auto by_run = make_source(5000, [&](index_t offset, std::span<double> out) {
+    std::copy_n(dense.begin() + offset, out.size(), out.begin());
+  });
+  CHECK(same(topk(exec::cpu{2}, one_by_one, options), wanted));
+  CHECK(same(topk(exec::cpu{2}, by_run, options), wanted));
+  CHECK(same(topk(exec::cpu{2}, stored_scores(dense), options), wanted));
+
+  const vector_view<const double> backwards(dense.data() + 4999, 5000, -1);
+  const auto reversed = topk(exec::cpu{2}, backwards, options);
+  CHECK(reversed.kth == wanted.kth);
+}
+
+TEST_CASE("a source whose rounding depends on the run still gives one answer") {
+  // Scores differ in their last bits with the run's first index, as a vectorised loop's remainder
+  // may; topk must evaluate the same runs whatever the thread count.
+  const index_t n = 200000;
+  const auto source = make_source(n, [&](index_t offset, std::span<double> out) {
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      random_source random(1, static_cast<std::uint64_t>(offset) + i);
+      out[i] = std::floor(random.uniform() * 4096) + static_cast<double>(offset) * 0x1p-40;
+    }
+  });
+  const auto wanted = topk(exec::reference{}, source, {.k = 10000});
+  for (const int threads : {1, 2, 3, 7})
+    CHECK(same(topk(exec::cpu{threads}, source, {.k = 10000}), wanted));
+}
+
+TEST_CASE("memory: at most 16 bytes per selected beyond a fixed amount, never O(n)") {
+  struct hashed {  // no array behind it
+    index_t size() const { return n; }
+    void fill(index_t offset, std::span<double> out) const {
+      for (std::size_t i = 0; i < out.size(); ++i) {
+        std::uint64_t x = (static_cast<std::uint64_t>(offset) + i) * 0x9e3779b97f4a7c15U;
+        x = (x ^ (x >> 29)) * 0xbf58476d1ce4e5b9U;
+        const double u = static_cast<double>(x >> 11) * 0x1p-53;
+        out[i] = kind == 0 ? u : kind == 1 ? std::floor(u * 3) : (u < 0.05 ? u : -1);
+      }
+    }
+    index_t n;
+    int kind;
+  };
+  const index_t n = index_t{1} << 22;
+  for (const int kind : {0, 1, 2})
+    for (const index_t k : {index_t{1}, n / 1000, n / 20, n / 4}) {
+      const std::int64_t before = live_bytes;
+      peak_bytes = before;
+      const auto result = topk(exec::cpu{2}, hashed{n, kind}, {.k = k});
+      const std::int64_t used = peak_bytes - before;
+      CAPTURE(kind);
+      CAPTURE(k);
+      CHECK(result.selected.size() == k);
+      CHECK(used <= 16 * k + (5 << 20) + 2 * (6 << 17));
+    }
+}
+
+TEST_CASE("preconditions and a throwing source") {
+  const std::vector<double> scores{1, 2, 3};
+  CHECK_THROWS_WITH_AS(topk(exec::cpu{1}, scores, {.k = 4}),
+                       "topk: k must satisfy 0 <= k <= n (k = 4, n = 3)", invalid_argument);
+  CHECK_THROWS_AS(topk(exec::reference{}, scores, {.k = -1}), invalid_argument);
+  CHECK_THROWS_AS(make_source(-1, [](index_t) { return 0.0; }), invalid_argument);
+  const auto broken = make_source(300000, [](index_t j) -> double {
+    if (j == 250000) throw std::runtime_error("unreadable");
+    return 0;
+  });
+  CHECK_THROWS_AS(topk(exec::cpu{3}, broken, {.k = 5}), std::runtime_error);
+}
+
+TEST_CASE("gap lists give back what went in, across segments and long gaps") {
+  random_source random(8);
+  detail::gap_list list(40);
+  std::vector<index_t> kept;
+  index_t at = 40;
+  for (int i = 0; i < 30000; ++i) {
+    kept.push_back(at);
+    list.push_back(at);
+    const index_t kind = random.below(1000);
+    at += kind == 0 ? 1 + random.below(index_t{1} << 40) : kind < 4 ? 65533 + kind : 1 + kind % 9;
+  }
+  const std::vector<std::uint16_t> positions{3, 4, 900, 4095};
+  list.append(at, positions);
+  for (const auto p : positions) kept.push_back(at + p);
+  CHECK(list.size() == static_cast<index_t>(kept.size()));
+  detail::gap_list::reader reader(list);
+  bool equal = true;
+  for (const index_t index : kept) equal &= reader.next() == index;
+  CHECK(equal);
+  CHECK(reader.next() == detail::gap_list::reader::end);
+}
