@@ -26,6 +26,12 @@ enum class activation {
   silu,  ///< f(z) = z / (1 + exp(-z))
 };
 
+/// Whether the head reads the last hidden state itself or its normalised, scaled form.
+enum class head_norm {
+  none,
+  rms,  ///< n = s .* x / sqrt(mean(x^2) + 1e-6), with the scale s a parameter
+};
+
 namespace detail {
 
 template <class S>
@@ -48,6 +54,15 @@ matrix_view<const S> view_of(const row_matrix<S>& m) {
 template <class S>
 const_matrix_map<S> map_of(const matrix_view<const S>& v) {
   return {v.data(), v.rows(), v.cols()};
+}
+
+inline void expects_widths(const char* function, const std::vector<index_t>& hidden,
+                           head_norm norm) {
+  for (std::size_t l = 0; l < hidden.size(); ++l)
+    expects(hidden[l] > 0, function, "a hidden layer must be at least 1 wide", "layer", l, "width",
+            hidden[l]);
+  expects(norm == head_norm::none || !hidden.empty(), function,
+          "a normalised head needs a hidden layer", "hidden layers", hidden.size());
 }
 
 struct network_layer {
@@ -98,13 +113,13 @@ struct network_shape {
 
   /// Hidden layers, the norm if wanted, and the head, behind what the layout already holds.
   void add_layers(parameter_layout& layout, index_t in, const std::vector<index_t>& hidden,
-                  index_t classes, bool with_norm) {
+                  index_t classes, head_norm norm) {
     for (std::size_t l = 0; l < hidden.size(); ++l) {
       add_layer(layout, "layers." + std::to_string(l) + ".", "hidden.", static_cast<int>(l), in,
                 hidden[l]);
       in = hidden[l];
     }
-    if (with_norm) {
+    if (norm == head_norm::rms) {
       norm_number = layout.add("norm.scale", in, 1, -1, "norm");
       norm_offset = layout.block(norm_number).offset;
     }
