@@ -1,0 +1,3 @@
+// The machinery must report: the variant compiles.
+// expected-error 1: "anything"
+int main() {}

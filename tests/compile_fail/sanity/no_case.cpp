@@ -1,0 +1,2 @@
+// The machinery must report: nothing is promised.
+int main() {}
