@@ -29,7 +29,7 @@ inline std::string system_message(int error) {
 }
 
 /// Text out of a file, made fit for an error message: one line, printable, of bounded length.
-inline std::string quoted(std::string_view text) {
+inline std::string in_quotes(std::string_view text) {
   constexpr std::size_t longest = 96;
   constexpr char digits[] = "0123456789abcdef";
   std::string out = "'";

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <concepts>
 #include <cstring>
 #include <dualsft/detail/file_handle.hpp>
+#include <dualsft/detail/shape.hpp>
 #include <limits>
-#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -61,33 +63,6 @@ struct npy_header {
   index_t data_offset = 0;
 };
 
-/// "(3, 4)", "(3,)", "()".
-inline std::string shape_text(const std::vector<index_t>& shape) {
-  std::string out = "(";
-  for (std::size_t i = 0; i < shape.size(); ++i) {
-    if (i > 0) out += ", ";
-    out += std::to_string(shape[i]);
-  }
-  return out + (shape.size() == 1 ? ",)" : ")");
-}
-
-/// The product of the dimensions, or nothing if elements * bytes_each leaves 62 bits. Zeros do not
-/// excuse the other dimensions: a shape that no machine can index is a corrupt one.
-inline std::optional<index_t> element_count(const std::vector<index_t>& shape, index_t bytes_each) {
-  index_t most = (std::numeric_limits<index_t>::max() >> 1) / bytes_each;
-  index_t count = 1;
-  bool empty = false;
-  for (const index_t n : shape) {
-    if (n == 0) {
-      empty = true;
-      continue;
-    }
-    if (count > most / n) return std::nullopt;
-    count *= n;
-  }
-  return empty ? 0 : count;
-}
-
 /// Reads the header's text: a Python dictionary with exactly the keys descr, fortran_order, shape.
 class npy_dictionary {
  public:
@@ -110,7 +85,7 @@ class npy_dictionary {
         once(seen_shape, key);
         header.shape = shape();
       } else {
-        fail("header", "the key " + quoted(key), "only 'descr', 'fortran_order' and 'shape'");
+        fail("header", "the key " + in_quotes(key), "only 'descr', 'fortran_order' and 'shape'");
       }
       if (!take_mark(',')) {
         expect_mark('}', "header");
@@ -118,7 +93,7 @@ class npy_dictionary {
       }
     }
     skip_space();
-    if (!rest_.empty()) fail("header", quoted(rest_), "blanks behind the dictionary");
+    if (!rest_.empty()) fail("header", in_quotes(rest_), "blanks behind the dictionary");
     if (!seen_descr) fail("descr", "nothing", "the element type");
     if (!seen_order) fail("fortran_order", "nothing", "True or False");
     if (!seen_shape) fail("shape", "nothing", "a tuple of dimensions");
@@ -152,7 +127,7 @@ class npy_dictionary {
   }
 
   void expect_mark(char mark, std::string_view field) {
-    if (!take_mark(mark)) fail(field, what_is_next(), quoted(std::string_view(&mark, 1)));
+    if (!take_mark(mark)) fail(field, what_is_next(), in_quotes(std::string_view(&mark, 1)));
   }
 
   bool take_word(std::string_view word) {
@@ -163,7 +138,7 @@ class npy_dictionary {
   }
 
   std::string what_is_next() const {
-    return rest_.empty() ? "the end of the header" : quoted(rest_.substr(0, 24));
+    return rest_.empty() ? "the end of the header" : in_quotes(rest_.substr(0, 24));
   }
 
   // No escapes: the three keys and every element type are written without.
@@ -186,7 +161,7 @@ class npy_dictionary {
     const std::string_view name = string("descr");
     for (const auto& row : npy_types)
       if (row.descr == name) return row.type;
-    fail("descr", quoted(name), accepted);
+    fail("descr", in_quotes(name), accepted);
   }
 
   array_order order() {
@@ -247,9 +222,9 @@ inline npy_header read_npy_header(const file_handle& file) {
   const std::string_view magic(reinterpret_cast<const char*>(start.data()), npy_magic.size());
   if (got < 10 || magic != npy_magic)
     fail("magic",
-         quoted(magic.substr(0, static_cast<std::size_t>(std::min<index_t>(
-                                    got, static_cast<index_t>(npy_magic.size()))))),
-         quoted(npy_magic) + " and a header (is it a .npy file?)");
+         in_quotes(magic.substr(0, static_cast<std::size_t>(std::min<index_t>(
+                                       got, static_cast<index_t>(npy_magic.size()))))),
+         in_quotes(npy_magic) + " and a header (is it a .npy file?)");
   const int major = start[6], minor = start[7];
   if (major < 1 || major > 3 || minor != 0)
     fail("version", std::to_string(major) + "." + std::to_string(minor), "1.0, 2.0 or 3.0");

@@ -161,8 +161,8 @@ class npy_reader {
 
   template <NpyElement T>
   [[noreturn]] void refuse_type() const {
-    throw input_error(path(), "descr", detail::quoted(detail::row_of(header_.type).descr),
-                      detail::quoted(detail::row_of(detail::npy_type_of<T>()).descr));
+    throw input_error(path(), "descr", detail::in_quotes(detail::row_of(header_.type).descr),
+                      detail::in_quotes(detail::row_of(detail::npy_type_of<T>()).descr));
   }
 
   index_t dimension(std::size_t axis) const {
