@@ -43,7 +43,9 @@ index_set best(const std::vector<double>& scores, index_t k) {
 TEST_CASE("Proposition 1: isolated minus aware scores are the gaps, for p = v and for any p") {
   random_source random(51);
   for (int repeat = 0; repeat < 50; ++repeat) {
-    const owned_problem owned(random.below(8), random.below(8), random);
+    const index_t n = random.below(8);  // one draw per statement: arguments have no order
+    const index_t d = random.below(8);
+    const owned_problem owned(n, d, random);
     for (const auto order : {score_order::first, score_order::diagonal}) {
       const interaction m = interaction_matrix(owned.view(), {.order = order});
       const projected_interaction form{owned.view().gradients, m.projection, owned.eta};

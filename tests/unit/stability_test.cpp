@@ -42,7 +42,9 @@ index_set sorted_top(const std::vector<double>& scores, index_t k) {
 TEST_CASE("Proposition 3: exact on both sides, from H and from H G, in both geometries") {
   random_source random(61);
   for (int repeat = 0; repeat < 30; ++repeat) {
-    const owned_problem owned(random.below(7), random.below(7), random);
+    const index_t n = random.below(7);  // one draw per statement: arguments have no order
+    const index_t d = random.below(7);
+    const owned_problem owned(n, d, random);
     for (const auto step : {step_geometry::plain, step_geometry::adamw}) {
       const local_problem problem = owned.view();
       const auto diagonal = interaction_matrix(problem, {score_order::diagonal, step});
