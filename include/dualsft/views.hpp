@@ -29,6 +29,21 @@ struct device_space {};
 template <class S>
 concept MemorySpace = std::same_as<S, host_space> || std::same_as<S, device_space>;
 
+namespace detail {
+
+template <class T>
+using array_of = T (*)[];
+
+/// A contiguous range whose elements a view of T may refer to: no added mutability, no derived
+/// classes, and no temporary that owns what a mutable view would outlive.
+template <class R, class T>
+concept ElementsOf = std::ranges::contiguous_range<R> &&
+    std::is_convertible_v<array_of<std::remove_reference_t<std::ranges::range_reference_t<R>>>,
+                          array_of<T>> &&
+    (std::ranges::borrowed_range<R> || std::is_const_v<T> || std::is_lvalue_reference_v<R>);
+
+}  // namespace detail
+
 template <class T, MemorySpace Space = host_space>
 class vector_view {
  public:
@@ -44,16 +59,11 @@ class vector_view {
   }
 
   /// From std::vector, std::array, std::span: anything contiguous whose elements fit.
-  template <std::ranges::contiguous_range R>
-  requires std::same_as<Space, host_space> &&
-      std::is_convertible_v < std::remove_reference_t<std::ranges::range_reference_t<R>>(*)
-  [],
-      T (*)[] >
-          &&(std::ranges::borrowed_range<R> || std::is_const_v<T> ||
-             std::is_lvalue_reference_v<R>)constexpr vector_view(R&& range)  // NOLINT(google-explicit-constructor):
-                                                                             // views are parameters
-      : data_(std::ranges::data(range)),
-  size_(static_cast<index_t>(std::ranges::size(range))) {}
+  // NOLINTNEXTLINE(google-explicit-constructor): views are parameters
+  template <detail::ElementsOf<T> R>
+  requires std::same_as<Space, host_space>
+  constexpr vector_view(R&& range)
+      : data_(std::ranges::data(range)), size_(static_cast<index_t>(std::ranges::size(range))) {}
 
   /// From a view of mutable elements.
   template <class U>
