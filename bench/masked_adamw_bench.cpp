@@ -10,11 +10,6 @@
 // DUALSFT_BENCH_LOG2_D (default 26) shrinks it for a smoke run.
 #include <benchmark/benchmark.h>
 
-#if defined(__GNUC__) && !defined(__clang__)
-// g++ 12 takes the operand that the AVX-512 root ignores, in Eigen's packets, for a mistake.
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-
 #include <Eigen/Core>
 #include <algorithm>
 #include <bit>
