@@ -16,6 +16,7 @@
 #include <dualsft/dual_scores.hpp>
 #include <dualsft/error.hpp>
 #include <dualsft/execution.hpp>
+#include <dualsft/fidelity.hpp>
 #include <dualsft/float16.hpp>
 #include <dualsft/games.hpp>
 #include <dualsft/gradients.hpp>
@@ -28,6 +29,7 @@
 #include <dualsft/io/npy_reader.hpp>
 #include <dualsft/io/npy_writer.hpp>
 #include <dualsft/layout.hpp>
+#include <dualsft/mask.hpp>
 #include <dualsft/model_shapley.hpp>
 #include <dualsft/models/byte_corpus.hpp>
 #include <dualsft/models/byte_lm.hpp>
@@ -46,15 +48,20 @@
 #include <dualsft/optim/schedule.hpp>
 #include <dualsft/optim/sgd.hpp>
 #include <dualsft/order.hpp>
+#include <dualsft/overlap.hpp>
 #include <dualsft/parameter_scores.hpp>
 #include <dualsft/parameters.hpp>
+#include <dualsft/pipeline.hpp>
 #include <dualsft/preservation.hpp>
 #include <dualsft/projection.hpp>
+#include <dualsft/quota.hpp>
 #include <dualsft/random.hpp>
+#include <dualsft/reselection.hpp>
 #include <dualsft/score_source.hpp>
 #include <dualsft/shapley.hpp>
 #include <dualsft/splits.hpp>
 #include <dualsft/stability.hpp>
+#include <dualsft/subset.hpp>
 #include <dualsft/topk.hpp>
 #include <dualsft/topk_types.hpp>
 #include <dualsft/traces.hpp>
