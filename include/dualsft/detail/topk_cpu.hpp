@@ -98,7 +98,7 @@ inline double largest_below(std::span<const double> scores, double bound) {
   for (; i + lanes <= scores.size(); i += lanes)
     for (std::size_t lane = 0; lane < lanes; ++lane) {
       const double x = scores[i + lane];
-      best[lane] = (x < bound) & (x > best[lane]) ? x : best[lane];
+      best[lane] = ((x < bound) & (x > best[lane])) ? x : best[lane];
     }
   double result = *std::max_element(best.begin(), best.end());
   for (; i < scores.size(); ++i)
