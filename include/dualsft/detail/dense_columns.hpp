@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <dualsft/conservation.hpp>
+#include <dualsft/detail/dense_tiles.hpp>
+#include <dualsft/execution.hpp>
+#include <dualsft/projection.hpp>
+#include <dualsft/views.hpp>
+#include <span>
+#include <vector>
+
+namespace dualsft::detail {
+
+/// What is added up over columns, beside the scores.
+struct column_sums {
+  score_totals scores;    ///< of phi_P
+  double everything = 0;  ///< U(everything)
+  double terms = 0;       ///< a bound of sum_ij |what was added|: the scale of rounding
+  double v_squares = 0;
+  double c_squares = 0;
+  index_t non_finite = 0;
+  index_t first_non_finite = -1;
+
+  void add(const column_sums& later) {
+    scores.total += later.scores.total;
+    scores.absolute += later.scores.absolute;
+    everything += later.everything;
+    terms += later.terms;
+    v_squares += later.v_squares;
+    c_squares += later.c_squares;
+    if (first_non_finite < 0) first_non_finite = later.first_non_finite;
+    non_finite += later.non_finite;
+  }
+};
+
+/// The rule's factors and scores of a few columns from their sums g and squares q.
+///
+///     phi_D[i] = eta sum_j g_ij (a_j + b_j g_ij)      b = 0 unless joint
+///
+/// \param first   of these columns within inputs and phi
+/// \param offset  of inputs and phi within the matrix (to name a column)
+/// \param rows    N
+template <class Inputs>
+column_sums finish_columns(const score_rule& rule, index_t rows, const Inputs& inputs,
+                           index_t offset, index_t first, index_t count, const double* g,
+                           const double* q, double* a, double* b, vector_view<double> phi) {
+  const bool reads_curvature = needs_curvature(rule);
+  const bool reads_product = needs_hessian_gradient(rule);
+  const bool joint = rule.order == score_order::joint;
+  const double eta = rule.eta;
+  column_sums sums;
+  for (index_t k = 0; k < count; ++k) {
+    const index_t j = first + k;
+    const auto v = static_cast<double>(inputs.validation[j]);
+    const double d = reads_curvature ? static_cast<double>(inputs.curvature[j]) : 1.0;
+    const double hg = reads_product ? static_cast<double>(inputs.hessian_gradient[j]) : 0.0;
+    const projected at = project_coordinate(rule, v, g[k], d, hg);
+    const double bend = eta * at.curvature;  // 0 unless joint
+    a[k] = at.p;
+    b[k] = bend / 12;
+    const double score =
+        joint ? eta * (g[k] * (at.p + bend / 6 * g[k]) - bend / 12 * q[k]) : eta * g[k] * at.p;
+    phi[j] = score;
+
+    // sum_i |g_ij| <= sqrt(N Q_j) (Cauchy-Schwarz); the joint law has terms of twice this size.
+    const double most = std::sqrt(static_cast<double>(rows) * q[k]);
+    const double slope = std::abs(at.p) + std::abs(bend) * most;
+    sums.terms += eta * most * (joint ? 2 * slope : slope);
+    sums.everything += joint ? eta * g[k] * (2 * at.p + bend / 6 * g[k]) : score;
+    sums.scores.total += score;
+    sums.scores.absolute += std::abs(score);
+    sums.v_squares += v * v;
+    sums.c_squares += at.second_order * at.second_order;
+    if (!std::isfinite(score) && sums.non_finite++ == 0) sums.first_non_finite = offset + j;
+  }
+  return sums;
+}
+
+namespace cpu {
+
+/// Scores of all columns of `x`; data_scores += the part of the rows that lies in them.
+///
+/// \param inputs  of these columns \param offset  of these columns within the whole matrix
+template <class T, class Inputs>
+void dense_columns(const exec::cpu& policy, matrix_view<const T> x, const Inputs& inputs,
+                   const score_rule& rule, index_t offset, std::span<double> data_scores,
+                   vector_view<double> phi, column_sums& sums) {
+  constexpr index_t least_columns = 256;  // of a thread
+  const auto rows = static_cast<std::size_t>(x.rows());
+  const int threads = thread_count(policy);
+  std::vector<std::vector<double>> partial_rows(static_cast<std::size_t>(threads));
+  std::vector<column_sums> partial_sums(static_cast<std::size_t>(threads));
+  parallel_ranges(policy, x.cols(), least_columns, [&](int part, index_range range) {
+    auto& row_sums = partial_rows[static_cast<std::size_t>(part)];
+    auto& part_sums = partial_sums[static_cast<std::size_t>(part)];
+    row_sums.assign(rows, 0.0);
+    const auto finish = [&](index_t first, index_t count, const double* g, const double* q,
+                            double* a, double* b) {
+      part_sums.add(finish_columns(rule, x.rows(), inputs, offset, first, count, g, q, a, b, phi));
+    };
+    const auto known = [&](index_t first, index_t count, double* a) {
+      const bool reads_curvature = needs_curvature(rule);
+      const bool reads_product = needs_hessian_gradient(rule);
+      for (index_t j = first; j < first + count; ++j)
+        a[j - first] = project_coordinate(
+                           rule, static_cast<double>(inputs.validation[j]), 0.0,
+                           reads_curvature ? static_cast<double>(inputs.curvature[j]) : 1.0,
+                           reads_product ? static_cast<double>(inputs.hessian_gradient[j]) : 0.0)
+                           .p;
+    };
+    const bool joint = rule.order == score_order::joint;
+    const bool waits = joint || rule.order == score_order::diagonal;  // for the sums
+    const index_range whole{range.begin, range.end - range.size() % tile_grain};
+    const index_range rest = x.col_stride() == 1 ? index_range{whole.end, range.end} : range;
+    if (x.col_stride() != 1 && x.row_stride() == 1) {
+      joint ? walk_contiguous_columns<true>(x, range, finish, row_sums.data())
+            : walk_contiguous_columns<false>(x, range, finish, row_sums.data());
+      return;
+    }
+    if (x.col_stride() == 1 && whole.size() > 0) {
+      if (joint)
+        walk_exchanging<true>(x, whole, finish, row_sums.data());
+      else if (waits)
+        walk_exchanging<false>(x, whole, finish, row_sums.data());
+      else
+        walk_known(x, whole, known, finish, row_sums.data());
+    }
+    joint ? walk_packed<true>(x, rest, finish, row_sums.data())
+          : walk_packed<false>(x, rest, finish, row_sums.data());
+  });
+  for (const auto& part : partial_rows)
+    for (std::size_t i = 0; i < part.size(); ++i) data_scores[i] += rule.eta * part[i];
+  for (const column_sums& part : partial_sums) sums.add(part);
+}
+
+}  // namespace cpu
+}  // namespace dualsft::detail
