@@ -92,7 +92,7 @@ setup() {
 jobs() {
   local cores gigabytes
   cores=$(nproc)
-  gigabytes=$(awk '/^MemAvailable/ {print int($2 / 1000000)}' /proc/meminfo)
+  gigabytes=$(awk '/^MemAvailable/ {print int($2 / 1000000)}' /proc/meminfo 2>/dev/null || echo 4)
   local most=$((gigabytes * 2 / 3))
   ((most >= 1)) || most=1
   echo $((cores < most ? cores : most))

@@ -59,9 +59,9 @@ class vector_view {
   }
 
   /// From std::vector, std::array, std::span: anything contiguous whose elements fit.
-  // NOLINTNEXTLINE(google-explicit-constructor): views are parameters
   template <detail::ElementsOf<T> R>
   requires std::same_as<Space, host_space>
+  // NOLINTNEXTLINE(bugprone-forwarding-reference-overload): a view is no contiguous range
   constexpr vector_view(R&& range)
       : data_(std::ranges::data(range)), size_(static_cast<index_t>(std::ranges::size(range))) {}
 
