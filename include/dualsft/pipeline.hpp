@@ -95,7 +95,7 @@ struct selection_result {
   dual_score_result<Real> scores;  ///< G, p, phi_D over the pool, conservation
   std::vector<Real> curvature;     ///< D [d]; empty where nothing needed it
   std::vector<double> validation;  ///< v_val [d]
-  quota_result mask;               ///< the mask, phi_(K), phi_(K+1) and their gap
+  topk_result mask;                ///< the mask, phi_(K), phi_(K+1) and their gap
   example_selection subset;        ///< positions in the pool, best first, and their gap
   std::vector<index_t> examples;   ///< the same as record numbers
 };
@@ -152,25 +152,38 @@ std::vector<typename M::scalar_type> make_curvature(
   return {diagonal.begin(), diagonal.end()};
 }
 
+/// A preservation term by reference, so that an objective can be passed around by value.
+template <class Prior>
+struct prior_reference {
+  const Prior* prior;
+
+  template <class Policy, class M>
+  double value(const Policy& policy, const M& model) const {
+    return prior->value(policy, model);
+  }
+  template <class Policy, class M>
+  void accumulate_gradient(const Policy& policy, const M& model, double weight,
+                           std::span<double> out) const {
+    prior->accumulate_gradient(policy, model, weight, out);
+  }
+  template <class Policy, class M, class Real, class P = Prior>
+  requires requires(const P& p, const Policy& policy, const M& model, std::span<const Real> x,
+                    std::span<double> out) {
+    p.accumulate_hessian_product(policy, model, 1.0, x, out);
+  }
+  void accumulate_hessian_product(const Policy& policy, const M& model, double weight,
+                                  std::span<const Real> x, std::span<double> out) const {
+    prior->accumulate_hessian_product(policy, model, weight, x, out);
+  }
+};
+
 template <HostPolicy Policy, TrainableModel M, class Prior>
 selection_result<typename M::scalar_type> select_with(
     const Policy& policy, M& model, const Prior& prior,
     const warmup_result<typename M::scalar_type>& warmup, const data_split& split,
     const selection_options& options) {
   using Real = typename M::scalar_type;
-  struct shared_prior {  // the objective is passed around by value of a reference
-    const Prior* prior;
-    double value(const Policy& p, const M& m) const { return prior->value(p, m); }
-    void accumulate_gradient(const Policy& p, const M& m, double w, std::span<double> out) const {
-      prior->accumulate_gradient(p, m, w, out);
-    }
-    void accumulate_hessian_product(const Policy& p, const M& m, double w, std::span<const Real> x,
-                                    std::span<double> out) const requires requires {
-      prior->accumulate_hessian_product(p, m, w, x, out);
-    }
-    { prior->accumulate_hessian_product(p, m, w, x, out); }
-  };
-  const validation_objective<shared_prior> objective{
+  const validation_objective<prior_reference<Prior>> objective{
       split.validation, {&prior}, options.lambda, options.batch_size};
 
   const score_rule rule{
