@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <dualsft/config.hpp>
+#include <exception>
+#include <string>
+
+/// What every command needs of the terminal it runs in: interruption and progress.
+namespace dualsft::cli {
+
+/// Thrown by stop_if_interrupted; main answers with exit code 130.
+class interrupted : public std::exception {
+ public:
+  const char* what() const noexcept override { return "interrupted"; }
+};
+
+/// From here on, the first SIGINT or SIGTERM only sets a flag; the second ends the program.
+void catch_interrupts();
+
+/// Throws interrupted if the flag is set. Long loops call it; what they own cleans up after itself.
+void stop_if_interrupted();
+
+/// Progress of work that consists of `total` equal units, on stderr: a bar on a terminal,
+/// otherwise a plain line every ten seconds. Silent during the first second.
+class progress {
+ public:
+  progress(std::string label, index_t total);
+  ~progress();
+  progress(const progress&) = delete;
+  progress& operator=(const progress&) = delete;
+
+  void advance(index_t units);
+
+ private:
+  void show(double share);
+
+  using clock = std::chrono::steady_clock;
+  std::string label_;
+  index_t total_;
+  index_t done_ = 0;
+  bool bar_;
+  bool drawn_ = false;
+  clock::time_point start_ = clock::now();
+  clock::time_point next_ = start_ + std::chrono::seconds(1);
+};
+
+}  // namespace dualsft::cli
