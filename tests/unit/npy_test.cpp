@@ -199,6 +199,17 @@ TEST_CASE("types that do not fit are refused by name") {
   CHECK(out[0] == 0);
 }
 
+TEST_CASE("an empty array of astronomic shape is handled in no time") {
+  const scratch_folder folder;
+  for (const char* shape : {"(4611686018427387903, 0)", "(0, 4611686018427387903)"})
+    for (const char* order : {"True", "False"}) {
+      const npy_reader reader(folder.put("x.npy", header_of("{'descr':'|b1','fortran_order':"s +
+                                                            order + ",'shape':" + shape + "}")));
+      CHECK(reader.size() == 0);
+      reader.read_rectangle(0, 0, matrix_view<bool>(nullptr, reader.rows(), reader.cols()));
+    }
+}
+
 TEST_CASE("the first non-finite value is named") {
   const scratch_folder folder;
   constexpr double infinity = std::numeric_limits<double>::infinity();
