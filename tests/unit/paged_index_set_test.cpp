@@ -30,6 +30,7 @@ TEST_CASE("members, ranks and runs") {
       paged.for_each_run(first, last, [&](index_t rank, index_t base, auto offsets) {
         CHECK(rank == first + static_cast<index_t>(seen.size()));
         CHECK(base % paged_index_set::page_size == 0);
+        CHECK_FALSE(offsets.empty());
         for (const auto o : offsets) seen.push_back(base + o);
       });
       const auto expected = set.indices().subspan(static_cast<std::size_t>(first),
@@ -43,6 +44,12 @@ TEST_CASE("coordinates beyond 2^32 and empty pages") {
   const index_set set({3, 65536, far}, far + 1);
   const paged_index_set paged(set);
   CHECK(paged.unpacked() == set);
+  index_t runs = 0;
+  paged.for_each_run(0, 3, [&](index_t, index_t, auto offsets) {
+    ++runs;
+    CHECK_FALSE(offsets.empty());
+  });
+  CHECK(runs == 3);
   CHECK(paged.rank(far) == 2);
   CHECK(paged.rank(far + 1) == 3);
   CHECK(paged.rank(65537) == 2);

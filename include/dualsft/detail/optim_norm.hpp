@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <dualsft/config.hpp>
@@ -53,15 +54,14 @@ DUALSFT_UNFUSED void add_squares(const Real* values, index_t begin, index_t end,
     sums[c % norm_lanes] += static_cast<double>(*x) * static_cast<double>(*x);
 }
 
-/// The same over coordinates[0, n) alone; value(k) is the gradient of coordinates[k].
-template <class Real, class Coordinates, class Value>
-DUALSFT_UNFUSED void add_selected_squares(const Coordinates& coordinates, index_t base,
-                                          lane_sums& lanes, Value&& value) {
+/// The same over base + offsets[k] alone; value(rank + k, coordinate) is the gradient there.
+template <class Offsets, class Value>
+DUALSFT_UNFUSED void add_selected_squares(index_t rank, index_t base, const Offsets& offsets,
+                                          const Value& value, lane_sums& lanes) {
   DUALSFT_UNFUSED_BODY
-  std::size_t k = 0;
-  for (const auto coordinate : coordinates) {
-    const index_t c = base + static_cast<index_t>(coordinate);
-    const auto x = static_cast<double>(value(k++, c));
+  for (const auto offset : offsets) {
+    const index_t c = base + static_cast<index_t>(offset);
+    const auto x = static_cast<double>(value(rank++, c));
     lanes[static_cast<std::size_t>(c % norm_lanes)] += x * x;
   }
 }
@@ -91,6 +91,28 @@ void for_members(const index_set& selected, index_t begin, index_t end, Body&& b
 template <class Body>
 void for_members(const paged_index_set& selected, index_t begin, index_t end, Body&& body) {
   selected.for_each_run(selected.rank(begin), selected.rank(end), body);
+}
+
+/// Sum over the selected coordinates of value(rank, coordinate)^2; exec::reference adds by rank.
+template <HostPolicy Policy, class Selected, class Value>
+double selected_squares(const Policy& policy, const Selected& selected, const Value& value) {
+  const index_t d = selected.universe();
+  if constexpr (std::same_as<Policy, exec::reference>) {
+    double sum = 0;
+    for_members(selected, 0, d, [&](index_t rank, index_t base, const auto& offsets) {
+      for (const auto offset : offsets) {
+        const auto x = static_cast<double>(value(rank++, base + static_cast<index_t>(offset)));
+        sum += x * x;
+      }
+    });
+    return sum;
+  } else {
+    return sum_over_chunks(policy, d, [&](index_t begin, index_t end, lane_sums& lanes) {
+      for_members(selected, begin, end, [&](index_t rank, index_t base, const auto& offsets) {
+        add_selected_squares(rank, base, offsets, value, lanes);
+      });
+    });
+  }
 }
 
 }  // namespace dualsft::detail

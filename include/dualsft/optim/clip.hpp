@@ -93,6 +93,23 @@ double sum_of_squares(const Policy& policy, std::span<const Real> gradient) {
   }
 }
 
+/// The sum of the squares of the selected elements, in double.
+///
+/// \param gradient  [d], d = the universe of `selected`; the others are not read
+/// Determinism: the bits of the sum over the whole array with the others set to zero.
+template <ExecutionPolicy Policy, class Real, Selection Selected>
+double sum_of_squares(const Policy& policy, std::span<const Real> gradient,
+                      const Selected& selected) {
+  detail::check_clip_policy<Policy>();
+  const auto d = static_cast<index_t>(gradient.size());
+  expects(d == selected.universe(), "sum_of_squares",
+          "the gradient must have one element per coordinate", "elements", d, "d",
+          selected.universe());
+  return detail::selected_squares(policy, selected, [gradient](index_t, index_t c) {
+    return gradient[static_cast<std::size_t>(c)];
+  });
+}
+
 /// Multiplies the gradient by min(1, max_norm / (norm + 1e-6)), where norm is its Euclidean norm.
 ///
 /// \param gradient  [n], scaled in place
@@ -136,23 +153,7 @@ clip_result clip_gradient_norm(const Policy& policy, std::span<Real> gradient,
   const auto each_run = [&](index_t begin, index_t end, auto&& body) {
     detail::for_members(selected, begin, end, body);
   };
-  double sum = 0;
-  if constexpr (std::same_as<Policy, exec::reference>) {
-    each_run(0, d, [&](index_t, index_t base, const auto& members) {
-      for (const auto o : members) {
-        const auto x = static_cast<double>(values[base + static_cast<index_t>(o)]);
-        sum += x * x;
-      }
-    });
-  } else {
-    sum = detail::sum_over_chunks(
-        policy, d, [&](index_t begin, index_t end, detail::lane_sums& lanes) {
-          each_run(begin, end, [&](index_t, index_t base, const auto& members) {
-            detail::add_selected_squares<Real>(members, base, lanes,
-                                               [&](std::size_t, index_t c) { return values[c]; });
-          });
-        });
-  }
+  const double sum = sum_of_squares(policy, std::span<const Real>(gradient), selected);
   const clip_result result = detail::clip_by(sum, options, [&] {
     index_t bad = -1;
     each_run(0, d, [&](index_t, index_t base, const auto& members) {
@@ -184,20 +185,9 @@ clip_result clip_compact_gradient_norm(const Policy& policy, std::span<Real> gra
   const auto k = static_cast<index_t>(gradient.size());
   detail::check_clip(options, k, selected.size());
   const std::span<const Real> read = gradient;
-  double sum = 0;
-  if constexpr (std::same_as<Policy, exec::reference>) {
-    sum = sum_of_squares(policy, read);
-  } else {
-    sum = detail::sum_over_chunks(
-        policy, selected.universe(), [&](index_t begin, index_t end, detail::lane_sums& lanes) {
-          detail::for_members(
-              selected, begin, end, [&](index_t rank, index_t base, const auto& members) {
-                const Real* const x = read.data() + rank;
-                detail::add_selected_squares<Real>(members, base, lanes,
-                                                   [x](std::size_t i, index_t) { return x[i]; });
-              });
-        });
-  }
+  const double sum = detail::selected_squares(policy, selected, [read](index_t rank, index_t) {
+    return read[static_cast<std::size_t>(rank)];
+  });
   const clip_result result =
       detail::clip_by(sum, options, [&] { return detail::first_non_finite(read); });
   if (result.scale < 1) {
