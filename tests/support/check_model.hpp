@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <dualsft/concepts.hpp>
+#include <dualsft/parameters.hpp>
 #include <dualsft/random.hpp>
 #include <limits>
 #include <string>
@@ -35,8 +37,8 @@ struct model_check_options {
   index_t directions = 4;           ///< random directions per check
   index_t most_coordinates = 1500;  ///< larger models: that many coordinates, evenly spread
   index_t most_hessian_size = 150;  ///< larger models: products along directions only
-  double identity_slack = 300;      ///< see above
-  double difference_slack = 2000;   ///< see above
+  double identity_slack = 100;      ///< see above
+  double difference_slack = 1000;   ///< see above
   double block_share = 1e-3;        ///< what a block's error is forgiven of the whole's size
 };
 
@@ -191,53 +193,21 @@ class checker {
     return worst;
   }
 
-  // ---- parameters ------------------------------------------------------------------------------
-
-  reals read_parameters() const {
-    reals theta;
-    for (index_t b = 0; b < model_.layout().block_count(); ++b) {
-      const auto block = static_cast<const M&>(model_).parameters(b);
-      theta.insert(theta.end(), block.begin(), block.end());
-    }
-    return theta;
-  }
-  void write_parameters(const reals& theta) const {
-    std::size_t j = 0;
-    for (index_t b = 0; b < model_.layout().block_count(); ++b)
-      for (S& x : model_.parameters(b)) x = theta[j++];
-  }
-
-  /// Puts the parameters back, whatever happens.
-  class restorer {
-   public:
-    explicit restorer(const checker& of) : of_(of), theta(of.read_parameters()) {}
-    restorer(const restorer&) = delete;
-    restorer& operator=(const restorer&) = delete;
-    ~restorer() { of_.write_parameters(theta); }
-
-   private:
-    const checker& of_;
-
-   public:
-    const reals theta;
-  };
+  // ---- differences -----------------------------------------------------------------------------
 
   /// d/dr f(theta + r p) at r = 0 by five points; f returns a vector of doubles.
   template <class F>
-  doubles difference(const reals& theta, const reals& p, double h, F&& f) const {
+  doubles difference(parameter_guard<M>& theta, const reals& p, F&& f) const {
     constexpr double at[] = {-2, -1, 1, 2};
     constexpr double weight[] = {1.0 / 12, -8.0 / 12, 8.0 / 12, -1.0 / 12};
     doubles sum;
     for (int k = 0; k < 4; ++k) {
-      reals moved = theta;
-      for (std::size_t j = 0; j < d_; ++j)
-        moved[j] =
-            static_cast<S>(static_cast<double>(theta[j]) + at[k] * h * static_cast<double>(p[j]));
-      write_parameters(moved);
+      theta.displace(p, at[k] * step_);
       const doubles value = f();
       if (sum.empty()) sum.assign(value.size(), 0.0);
-      for (std::size_t i = 0; i < value.size(); ++i) sum[i] += weight[k] / h * value[i];
+      for (std::size_t i = 0; i < value.size(); ++i) sum[i] += weight[k] / step_ * value[i];
     }
+    theta.restore();
     return sum;
   }
 
@@ -306,9 +276,8 @@ class checker {
   }
 
   void gradient_by_directions() {
-    const restorer original(*this);
+    parameter_guard<M> theta(model_);
     for (index_t k = 0; k < options_.directions; ++k) {
-      write_parameters(original.theta);
       std::vector<doubles> gradients;
       doubles whole(d_, 0.0);
       for (const index_t i : examples_) {
@@ -316,7 +285,7 @@ class checker {
         for (std::size_t j = 0; j < d_; ++j) whole[j] += gradients.back()[j];
       }
       const reals p = direction_near(whole);
-      const doubles rates = difference(original.theta, p, step_, [&] { return losses(examples_); });
+      const doubles rates = difference(theta, p, [&] { return losses(examples_); });
       for (std::size_t i = 0; i < examples_.size(); ++i)
         report_.add("gradients are differences of losses along directions",
                     relative(rates[i], dot(gradients[i], widen(p)),
@@ -326,7 +295,7 @@ class checker {
   }
 
   void gradient_by_coordinates() {
-    const restorer original(*this);
+    parameter_guard<M> theta(model_);
     const doubles g = gradient(examples_);
     doubles measured = g;  // coordinates that are not visited count as right
     const std::size_t visited =
@@ -335,7 +304,7 @@ class checker {
       const std::size_t j = v * d_ / visited;
       reals p(d_, S(0));
       p[j] = S(1);
-      measured[j] = difference(original.theta, p, step_, [&] { return doubles{loss_sum()}; })[0];
+      measured[j] = difference(theta, p, [&] { return doubles{loss_sum()}; })[0];
     }
     // Every coordinate has the whole loss's rounding error, so compare with the whole gradient.
     double largest = 0;
@@ -505,15 +474,13 @@ class checker {
   }
 
   void hessian_by_differences() {
-    const restorer original(*this);
+    parameter_guard<M> theta(model_);
     for (index_t k = 0; k < options_.directions; ++k) {
-      write_parameters(original.theta);
       reals p = random_vector();
       const double length = norm(widen(p));
       for (S& x : p) x = static_cast<S>(static_cast<double>(x) / length);
       const doubles product = hessian_product(examples_, p);
-      const doubles measured =
-          difference(original.theta, p, step_, [&] { return gradient(examples_); });
+      const doubles measured = difference(theta, p, [&] { return gradient(examples_); });
       report_.add("Hessian products are differences of gradients",
                   norm(minus(product, measured)) / (norm(measured) + 1e-300), difference_);
     }
@@ -523,7 +490,6 @@ class checker {
     std::vector<doubles> columns;
     double largest = 0;
     for (std::size_t j = 0; j < d_; ++j) {
-      write_parameters(original.theta);
       reals basis(d_, S(0));
       basis[j] = S(1);
       columns.push_back(hessian_product(examples_, basis));
@@ -534,8 +500,7 @@ class checker {
     for (std::size_t j = 0; j < d_; ++j) {
       reals basis(d_, S(0));
       basis[j] = S(1);
-      const doubles measured =
-          difference(original.theta, basis, step_, [&] { return gradient(examples_); });
+      const doubles measured = difference(theta, basis, [&] { return gradient(examples_); });
       for (std::size_t i = 0; i < d_; ++i) {
         asymmetry = std::max(asymmetry, relative(columns[j][i], columns[i][j], largest));
         error = std::max(error, relative(columns[j][i], measured[i], largest));
@@ -581,7 +546,7 @@ class checker {
 
     // out += J^T r is the gradient of <logits, r>, which differences can see.
     if constexpr (HasParameters<M>) {
-      const restorer original(*this);
+      parameter_guard<M> theta(model_);
       reals r(static_cast<std::size_t>(rows * classes));
       for (S& x : r) x = static_cast<S>(rng_.normal());
       reals pulled(d_, S(0));
@@ -589,7 +554,7 @@ class checker {
                                        pulled);
       for (index_t k = 0; k < options_.directions; ++k) {
         const reals p = direction_near(widen(pulled));
-        const double rate = difference(original.theta, p, step_, [&] {
+        const double rate = difference(theta, p, [&] {
           model_.logits(examples_, all);
           double sum = 0;
           for (index_t t = 0; t < rows; ++t)

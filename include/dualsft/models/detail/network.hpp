@@ -160,11 +160,12 @@ void multiply_slope(activation f, const row_matrix<S>& z, const row_matrix<S>& x
                     row_matrix<S>& dx) {
   if (f == activation::tanh) {
     dx.array() *= S(1) - x.array().square();
-  } else {
-    dx = z.binaryExpr(dx, [](S zi, S di) {
-      const S q = S(1) / (S(1) + std::exp(-zi));
-      return di * q * (S(1) + zi * (S(1) - q));
-    });
+    return;
+  }
+  Eigen::Array<S, 1, Eigen::Dynamic> q;  // one row at a time, so that it stays in cache
+  for (index_t t = 0; t < z.rows(); ++t) {
+    q = z.row(t).array().logistic();
+    dx.row(t).array() *= q * (S(1) + z.row(t).array() * (S(1) - q));
   }
 }
 

@@ -111,7 +111,9 @@ class network_model {
       sink(number, std::span<const S>(scratch));
     };
     pass_buffers buffers;
-    // One chunk, even of no rows, so that every block is delivered exactly once.
+    if (examples.empty())
+      for (index_t number = 0; number < layout().block_count(); ++number)
+        deliver(number, [](S*) {});
     for_each_chunk(examples, std::numeric_limits<index_t>::max(), [&](const row_chunk<S>& chunk) {
       backward(chunk, buffers, [&](const auto& trace) { trace_products(trace, deliver); });
     });
@@ -120,7 +122,6 @@ class network_model {
   template <class Sink>
   void traces(example_span examples, Sink&& sink) const {
     expects_batch("traces", examples);
-    if (examples.empty()) return;
     pass_buffers buffers;
     for_each_chunk(examples, chunk_rows,
                    [&](const row_chunk<S>& chunk) { backward(chunk, buffers, sink); });
@@ -241,7 +242,7 @@ class network_model {
 
  private:
   // Enough rows to keep the matrix products busy, few enough to stay in the second-level cache.
-  static constexpr index_t chunk_rows = 512;
+  static constexpr index_t chunk_rows = 256;
 
   const network_shape& shape() const { return fixed_->shape; }
   const S* theta() const { return theta_.data(); }
@@ -274,7 +275,7 @@ class network_model {
     return rows;
   }
 
-  /// Calls body(chunk) with at most `most` rows at a time; once if there are none.
+  /// Calls body(chunk) with at most `most` rows at a time.
   template <class Body>
   void for_each_chunk(example_span examples, index_t most, Body&& body) const {
     const index_t total = row_count(examples);
@@ -282,7 +283,7 @@ class network_model {
     row_chunk<S> chunk;
     std::size_t k = 0;  // position in the batch
     index_t row = 0;    // row of examples[k]
-    do {
+    while (chunk.first < total) {
       const index_t rows = std::min(most, total - chunk.first);
       const auto count = static_cast<std::size_t>(rows);
       chunk.input.resize(rows, shape().input_size());
@@ -313,7 +314,7 @@ class network_model {
       if (per_row > 0) look_up(chunk, theta(), chunk.input);
       body(chunk);
       chunk.first += rows;
-    } while (chunk.first < total);
+    }
   }
 
   /// out[t, :] = the table rows of row t, side by side. `vector` holds all d coordinates.
