@@ -330,7 +330,7 @@ inline verify_outcome proposition_2(random_source& random, score_order order) {
 
 /// U = U_2 for a quadratic J, over the sets of the joint game. Wrong version: U = U_1.
 inline verify_outcome quadratic_is_exact(random_source& random) {
-  const instance drawn(random);
+  const instance drawn(random, {.least = 2});
   const local_problem problem = drawn.problem();
   const auto objective = [&](std::span<const double> x) {  // theta_w = 0: grad J = v
     double sum = 0.0;
