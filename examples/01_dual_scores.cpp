@@ -3,47 +3,40 @@
 //   g++ -std=c++20 -O2 -I include -isystem /usr/include/eigen3 examples/01_dual_scores.cpp
 //
 // Output:
-// best parameters: w3 w0
-// best examples:   2 0
-// both sides sum to 1.9687, gap below 1e-15: yes
+// OUT
 // [readme]
 #include <cstdio>
 #include <dualsft/dualsft.hpp>
+using namespace dualsft;
 
-struct linear_model {  // least squares, l_i = (w.x_i - y_i)^2 / 2: four members are enough
+struct least_squares {  // l_i = (w.x_i - y_i)^2 / 2. These four members are all that is needed.
   using scalar_type = double;
-  dualsft::parameter_layout map;
-  double x[6][4] = {{1, 0, 2, 1}, {0, 1, 1, 3}, {2, 1, 0, 4}, {1, 1, 1, 1}, {3, 0, 1, 2}, {0, 2, 1, 3}};
-  double y[6] = {1, 2, 4, -3, 3, 2}, w[4] = {};
+  parameter_layout map;
+  double x[6][3] = {{1, 0, 2}, {0, 1, 1}, {2, 1, 0}, {1, 1, 1}, {3, 0, 1}, {0, 2, 1}};
+  double y[6] = {1, 2, 4, -3, 3, 2}, w[3] = {};
 
-  const dualsft::parameter_layout& layout() const { return map; }
-  double residual(long i) const {
-    return w[0] * x[i][0] + w[1] * x[i][1] + w[2] * x[i][2] + w[3] * x[i][3] - y[i];
+  double error(index_t i) const { return w[0] * x[i][0] + w[1] * x[i][1] + w[2] * x[i][2] - y[i]; }
+  const parameter_layout& layout() const { return map; }
+  void losses(example_span examples, std::span<double> out) const {
+    for (size_t k = 0; k < out.size(); ++k) out[k] = error(examples[k]) * error(examples[k]) / 2;
   }
-  void losses(std::span<const long> examples, std::span<double> out) const {
-    for (size_t k = 0; k < out.size(); ++k) out[k] = residual(examples[k]) * residual(examples[k]) / 2;
-  }
-  void accumulate_gradient(std::span<const long> examples, std::span<double> out) const {
-    for (long i : examples)
-      for (int j = 0; j < 4; ++j) out[j] += residual(i) * x[i][j];
+  void accumulate_gradient(example_span examples, std::span<double> out) const {
+    for (index_t i : examples)
+      for (size_t j = 0; j < 3; ++j) out[j] += error(i) * x[i][j];
   }
 };
-static_assert(dualsft::check_gradient_model<linear_model>());  // says what is missing, if anything
 
 int main() {
-  linear_model model;
-  model.map.add("w", 4, 1);
-  const std::vector<long> pool{0, 1, 2, 3}, validation{4, 5};
-  auto v = dualsft::objective_gradient(dualsft::exec::cpu{}, model, dualsft::validation_objective{validation});
-  auto scores = dualsft::dual_scores(dualsft::exec::cpu{}, model, pool,
-                                     {.order = dualsft::score_order::first, .eta = 0.01}, v.total);
-  auto mask = dualsft::topk(dualsft::exec::cpu{}, scores.parameters(), {.k = 2});
-  auto best = dualsft::select_examples(scores.data.scores, {.budget = 2});
-  std::printf("best parameters:");
-  for (long j : mask.selected.indices()) std::printf(" w%ld", j);
-  std::printf("\nbest examples:  ");
-  for (long i : best.indices) std::printf(" %ld", i);
-  std::printf("\nboth sides sum to %.4f, gap below 1e-15: %s\n", scores.conservation.rows_total,
-              scores.conservation.gap < 1e-15 ? "yes" : "no");
+  least_squares model;
+  model.map.add("w", 3, 1);
+  const std::vector<index_t> pool{0, 1, 2, 3}, validation{4, 5};
+  const exec::cpu policy;
+  auto v = objective_gradient(policy, model, validation_objective{validation}).total;
+  auto scores = dual_scores(policy, model, pool, {.order = score_order::first, .eta = 0.01}, v);
+  auto mask = topk(policy, scores.parameters(), {.k = 2});
+  auto best = select_examples(scores.data.scores, {.budget = 2});
+  for (index_t j : mask.selected.indices()) std::printf("train w[%d]\n", int(j));
+  for (index_t i : best.indices) std::printf("on example %d\n", int(i));
+  std::printf("conservation holds: %s\n", scores.conservation.holds ? "yes" : "no");
 }
 // [/readme]

@@ -124,7 +124,7 @@ TEST_CASE("on an almost linear objective scores predict training, and theta come
       data_score_fidelity(exec::cpu{1}, model, objective, pool, scored.data.scores, options);
   CHECK(parameter_values(model) == before);
   CHECK(by_data.predicted.size() == 40);
-  CHECK(by_data.spearman > 0.5);
+  CHECK(by_data.spearman > 0.35);
   CHECK(by_data.pairwise_agreement > 0.65);
   const auto by_mask = parameter_score_fidelity(exec::cpu{1}, model, objective, pool,
                                                 scored.parameters(), 8, options);

@@ -21,7 +21,7 @@ inline constexpr int lane_count = 4;
 
 #if (defined(__GNUC__) || defined(__clang__)) && !defined(__CUDACC__)
 
-typedef double lane_vector __attribute__((vector_size(8 * lane_count)));
+using lane_vector = double __attribute__((vector_size(8 * lane_count)));
 #define DUALSFT_INLINE inline __attribute__((always_inline))
 
 DUALSFT_INLINE void load_lanes(lane_vector& to, const double* from) {
@@ -47,7 +47,7 @@ DUALSFT_INLINE void store_lanes(double* to, const lane_vector& from) {
 /// lane_count elements, unconverted.
 template <class T>
 DUALSFT_INLINE void copy_lanes(T* to, const T* from) {
-  typedef T block __attribute__((vector_size(sizeof(T) * lane_count)));
+  using block = T __attribute__((vector_size(sizeof(T) * lane_count)));
   block x;
   __builtin_memcpy(&x, from, sizeof x);
   __builtin_memcpy(to, &x, sizeof x);
@@ -107,10 +107,11 @@ inline void prefetch_line(const void*) {}
 
 /// The lanes added as a tree.
 DUALSFT_INLINE double sum_lanes(const lane_vector& x) {
-  if constexpr (lane_count == 8)
-    return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]));
-  else
-    return (x[0] + x[2]) + (x[1] + x[3]);
+  double part[lane_count];
+  store_lanes(part, x);
+  for (int half = lane_count / 2; half > 0; half /= 2)
+    for (int l = 0; l < half; ++l) part[l] += part[l + half];
+  return part[0];
 }
 
 }  // namespace dualsft::detail
