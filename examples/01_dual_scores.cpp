@@ -3,7 +3,11 @@
 //   g++ -std=c++20 -O2 -I include -isystem /usr/include/eigen3 examples/01_dual_scores.cpp
 //
 // Output:
-// OUT
+// train w[0]
+// train w[1]
+// on example 2
+// on example 0
+// conservation holds: yes
 // [readme]
 #include <cstdio>
 #include <dualsft/dualsft.hpp>

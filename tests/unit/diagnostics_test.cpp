@@ -134,5 +134,5 @@ TEST_CASE("on an almost linear objective scores predict training, and theta come
   std::vector<double> reversed = scored.data.scores;
   for (double& x : reversed) x = -x;
   CHECK(data_score_fidelity(exec::cpu{1}, model, objective, pool, reversed, options).spearman <
-        -0.5);
+        -0.35);
 }
