@@ -10,7 +10,9 @@
 #include <functional>
 #include <iostream>
 #include <new>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "score.hpp"
 #include "terminal.hpp"
@@ -23,14 +25,20 @@ using namespace dualsft;
 /// A command once the options have been read; returns the exit code.
 using command = std::function<int()>;
 
+/// An option whose value is one of a few names; `parse` gives nothing for any other.
 template <class Enum>
-void add_choice(CLI::App* app, const std::string& name, Enum& value,
-                const std::vector<std::pair<std::string, Enum>>& choices, const std::string& help,
-                bool required) {
-  app->add_option(name, value, help)
-      ->transform(CLI::CheckedTransformer(choices).description(""))
-      ->option_text(std::string("TEXT") + (required ? " REQUIRED" : ""))
-      ->required(required);
+CLI::Option* add_choice(CLI::App* app, const std::string& option, Enum& value,
+                        std::optional<Enum> (*parse)(std::string_view), const std::string& names) {
+  return app
+      ->add_option_function<std::string>(
+          option,
+          [option, &value, parse, names](const std::string& text) {
+            const std::optional<Enum> parsed = parse(text);
+            if (!parsed) throw cli::usage_error(option + " " + text + ": expected " + names);
+            value = *parsed;
+          },
+          names)
+      ->type_name("NAME");
 }
 
 command add_score(CLI::App& program, CLI::App*& app) {
@@ -40,15 +48,9 @@ command add_score(CLI::App& program, CLI::App*& app) {
   app->add_option("--validation", o->validation, "v.npy [d], the validation gradient")->required();
   app->add_option("--curvature", o->curvature, "D.npy [d]");
   app->add_option("--hessian-gradient", o->hessian_gradient, "HG.npy [d]: H G, or H (D^-1 G)");
-  add_choice<score_order>(app, "--order", o->order,
-                          {{"first", score_order::first},
-                           {"diagonal", score_order::diagonal},
-                           {"full", score_order::full},
-                           {"joint", score_order::joint}},
-                          "first, diagonal, full or joint", true);
-  add_choice<step_geometry>(app, "--step", o->step,
-                            {{"sgd", step_geometry::plain}, {"adamw", step_geometry::adamw}},
-                            "sgd (default) or adamw", false);
+  add_choice(app, "--order", o->order, score_order_from, "first, diagonal, full or joint")
+      ->required();
+  add_choice(app, "--step", o->step, step_geometry_from, "sgd (default) or adamw");
   app->add_option("--eta", o->eta, "local step size, > 0")->required();
   app->add_option("--parameter-budget", o->parameter_budget,
                   "K: a count, or a ratio in (0, 1) of d (rounded down, at least 1)")
@@ -128,6 +130,8 @@ int main(int argc, char** argv) {
   } catch (const CLI::Success& request) {  // --help, --version
     return program.exit(request);
   } catch (const CLI::ParseError& error) {
+    return fail(2, error.what());
+  } catch (const cli::usage_error& error) {
     return fail(2, error.what());
   }
   cli::catch_interrupts();

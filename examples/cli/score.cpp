@@ -220,6 +220,8 @@ void check_usage(const score_options& options) {
                       std::string(name_of(options.step)) + " needs --curvature");
   if (needs_hessian_gradient(rule) && options.hessian_gradient.empty())
     throw usage_error("--order full needs --hessian-gradient");
+  if (options.memory_limit > std::uint64_t{1} << 62)  // also what a minus sign makes of a number
+    throw usage_error("--memory-limit: must lie in [0, 2^62]");
   if (options.threads < 0)
     throw usage_error("--threads " + std::to_string(options.threads) + ": must not be negative");
 }
