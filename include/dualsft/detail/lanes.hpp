@@ -47,7 +47,8 @@ DUALSFT_INLINE void store_lanes(double* to, const lane_vector& from) {
 /// lane_count elements, unconverted.
 template <class T>
 DUALSFT_INLINE void copy_lanes(T* to, const T* from) {
-  using block = T __attribute__((vector_size(sizeof(T) * lane_count)));
+  // NOLINTNEXTLINE(modernize-use-using): g++ ignores the attribute of a dependent alias
+  typedef T block __attribute__((vector_size(sizeof(T) * lane_count)));
   block x;
   __builtin_memcpy(&x, from, sizeof x);
   __builtin_memcpy(to, &x, sizeof x);
