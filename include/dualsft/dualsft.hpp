@@ -5,6 +5,7 @@
 /// archetypes.hpp (for tests of algorithms), adapt/xtensor.hpp (needs xtensor), io/safetensors.hpp
 /// (needs nlohmann_json) and the .cuh headers (need the CUDA toolkit).
 
+#include <dualsft/adapt/eigen.hpp>
 #include <dualsft/concepts.hpp>
 #include <dualsft/config.hpp>
 #include <dualsft/conservation.hpp>
@@ -12,6 +13,8 @@
 #include <dualsft/curvature.hpp>
 #include <dualsft/cwsd.hpp>
 #include <dualsft/data_scores.hpp>
+#include <dualsft/dense_scores.hpp>
+#include <dualsft/dense_stream.hpp>
 #include <dualsft/diagnostics.hpp>
 #include <dualsft/dual_scores.hpp>
 #include <dualsft/error.hpp>
