@@ -65,8 +65,8 @@ enum class restriction {
 struct selection_options {
   score_order order = score_order::diagonal;
   step_geometry step = step_geometry::plain;
-  std::optional<double> eta;    ///< absent: learning_rate / |pool|
-  double learning_rate = 2e-5;  ///< of the fine-tuning that is to follow
+  std::optional<double> eta = std::nullopt;  ///< absent: learning_rate / |pool|
+  double learning_rate = 2e-5;               ///< of the fine-tuning that is to follow
   curvature_proxy curvature = curvature_proxy::rms;
   index_t hutchinson_probes = 16;
   preservation_kind preservation = preservation_kind::cwsd;
