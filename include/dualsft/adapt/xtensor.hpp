@@ -74,10 +74,11 @@ struct owns_xtensor<xt::xarray_adaptor<Store, Layout, Shape, Tag>> : owns_xtenso
 template <class Store, std::size_t Rank, xt::layout_type Layout, class Tag>
 struct owns_xtensor<xt::xtensor_adaptor<Store, Rank, Layout, Tag>> : owns_xtensor<Store> {};
 
+// What is not in memory at all is told so, temporary or not.
 template <class X>
 concept XtensorTemporary =
     !std::is_lvalue_reference_v<X> && XtensorExpression<std::remove_cvref_t<X>> &&
-    owns_xtensor<std::remove_cvref_t<X>>::value;
+    XtensorInMemory<std::remove_cvref_t<X>> && owns_xtensor<std::remove_cvref_t<X>>::value;
 
 template <class X>
 concept XtensorLasting = XtensorExpression<std::remove_cvref_t<X>> && !XtensorTemporary<X>;
