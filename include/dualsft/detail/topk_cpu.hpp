@@ -88,22 +88,11 @@ inline index_t count_nans(std::span<const double> scores) {
   return nans;
 }
 
-/// The largest score below `bound`; -inf where there is none. Independent lanes, because one
-/// running maximum would wait for itself.
+/// The largest score below `bound`; -inf where there is none.
 inline double largest_below(std::span<const double> scores, double bound) {
-  constexpr std::size_t lanes = 16;
-  std::array<double, lanes> best;
-  best.fill(-std::numeric_limits<double>::infinity());
-  std::size_t i = 0;
-  for (; i + lanes <= scores.size(); i += lanes)
-    for (std::size_t lane = 0; lane < lanes; ++lane) {
-      const double x = scores[i + lane];
-      best[lane] = ((x < bound) & (x > best[lane])) ? x : best[lane];
-    }
-  double result = *std::max_element(best.begin(), best.end());
-  for (; i < scores.size(); ++i)
-    if (scores[i] < bound && scores[i] > result) result = scores[i];
-  return result;
+  double best = -std::numeric_limits<double>::infinity();
+  for (const double x : scores) best = (x < bound && x > best) ? x : best;
+  return best;
 }
 
 // ---- the search -------------------------------------------------------------------------------
@@ -249,7 +238,7 @@ class topk_search {
     if (wanted > above + near || (wanted <= above && wanted > 0)) return std::nullopt;
 
     const double kth = wanted > 0 ? decide(parts, wanted - above, result) : 0;
-    if (wanted == above + near && wanted < numbers) result.next = survey(range.low).below;
+    if (wanted == above + near && wanted < numbers) result.next = best_below(range.low);
     result.gap = boundary_gap(result.kth, result.next);
     result.selected = emit(parts, wanted, kth);
     return result;
@@ -365,25 +354,19 @@ class topk_search {
     index_t above = 0;
     index_t equal = 0;
     index_t nans = 0;
-    std::optional<double> below;  // the largest score below
   };
 
-  /// How the scores lie around a bound, part by part and in all. One pass.
+  /// How many scores lie above a bound and on it, part by part and in all. One pass.
   counts survey(double bound, std::vector<counts>* by_part = nullptr) const {
     std::vector<counts> parts(static_cast<std::size_t>(parts_));
-    std::vector<index_t> seen(parts.size());
-    std::vector<double> below(parts.size(), -infinity);
     for_tiles([&](int p, index_t, std::span<const double> scores) {
+      counts tile;
+      for (const double x : scores) tile.above += x > bound ? 1 : 0;
+      for (const double x : scores) tile.equal += x == bound ? 1 : 0;
       counts& part = parts[static_cast<std::size_t>(p)];
-      index_t above = 0;
-      index_t equal = 0;
-      for (const double x : scores) above += x > bound ? 1 : 0;
-      for (const double x : scores) equal += x == bound ? 1 : 0;
-      part.above += above;
-      part.equal += equal;
+      part.above += tile.above;
+      part.equal += tile.equal;
       part.nans += count_nans(scores);
-      double& best = below[static_cast<std::size_t>(p)];
-      best = std::max(best, largest_below(scores, bound));
       return true;
     });
     counts all;
@@ -392,17 +375,30 @@ class topk_search {
       all.equal += part.equal;
       all.nans += part.nans;
     }
-    if (all.above + all.equal + all.nans < n_)
-      all.below = *std::max_element(below.begin(), below.end()) + 0.0;
     if (by_part != nullptr) *by_part = std::move(parts);
     return all;
+  }
+
+  /// The largest score below a bound, -inf if there is none. One pass, needed only where all that
+  /// is not below is selected.
+  double best_below(double bound) const {
+    std::vector<double> best(static_cast<std::size_t>(parts_), -infinity);
+    for_tiles([&](int p, index_t, std::span<const double> scores) {
+      double& mine = best[static_cast<std::size_t>(p)];
+      mine = std::max(mine, largest_below(scores, bound));
+      return true;
+    });
+    return *std::max_element(best.begin(), best.end()) + 0.0;
   }
 
   topk_result select_none() const {
     const counts all = survey(infinity);
     topk_result result;
     result.nan_count = all.nans;
-    result.next = all.equal > 0 ? std::optional(infinity) : all.below;
+    if (all.equal > 0)
+      result.next = infinity;
+    else if (all.nans < n_)
+      result.next = best_below(infinity);
     result.selected = index_set({}, n_);
     return result;
   }
@@ -417,7 +413,10 @@ class topk_search {
     topk_result result;
     result.nan_count = all.nans;
     result.kth = kth + 0.0;
-    result.next = wanted < all.above + all.equal ? result.kth : all.below;
+    if (wanted < all.above + all.equal)
+      result.next = result.kth;
+    else if (wanted < n_ - all.nans)
+      result.next = best_below(kth);
     result.gap = boundary_gap(result.kth, result.next);
     result.boundary_ties = all.equal;
     result.boundary_ties_selected = wanted - all.above;
@@ -436,7 +435,9 @@ class topk_search {
     for_tiles([&](int number, index_t offset, std::span<const double> scores) {
       const auto p = static_cast<std::size_t>(number);
       offset_buffer positions;
-      const auto found = static_cast<std::size_t>(positions_at_least(scores, kth, positions));
+      // Once this part has its ties, the others are not even visited.
+      const double low = ties[p] > 0 ? kth : std::nextafter(kth, infinity);
+      const auto found = static_cast<std::size_t>(positions_at_least(scores, low, positions));
       for (std::size_t f = 0; f < found; ++f) {
         if (scores[positions[f]] == kth) {
           if (ties[p] == 0) continue;
