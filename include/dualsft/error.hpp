@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <sstream>
+#include <charconv>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 
 /// The kinds of failure, which are part of the API (their texts are not):
 ///
@@ -48,24 +50,44 @@ class input_error : public std::runtime_error {
 
 namespace detail {
 
-inline void append_values(std::ostringstream&, bool) {}
+/// A value as it stands in a message: numbers in their shortest exact form, text as it is.
+/// (A string stream would do the same and double the compile time of every header.)
+template <class Value>
+void append_value(std::string& out, const Value& value) {
+  if constexpr (std::is_same_v<Value, bool>) {
+    out += value ? "true" : "false";
+  } else if constexpr (std::is_same_v<Value, char>) {
+    out += value;
+  } else if constexpr (std::is_arithmetic_v<Value>) {
+    char text[64];
+    const std::to_chars_result end = std::to_chars(text, text + sizeof text, value);
+    out.append(text, end.ptr);
+  } else {
+    out += std::string_view(value);
+  }
+}
+
+inline void append_values(std::string&, bool) {}
 
 template <class Value, class... Rest>
-void append_values(std::ostringstream& out, bool first, std::string_view name, const Value& value,
+void append_values(std::string& out, bool first, std::string_view name, const Value& value,
                    const Rest&... rest) {
-  out << (first ? " (" : ", ") << name << " = " << value;
+  out += first ? " (" : ", ";
+  out += name;
+  out += " = ";
+  append_value(out, value);
   append_values(out, false, rest...);
 }
 
 template <class... NamesAndValues>
 [[noreturn]] void throw_invalid(std::string_view function, std::string_view rule,
                                 const NamesAndValues&... names_and_values) {
-  std::ostringstream out;
-  out.precision(17);
-  out << function << ": " << rule;
+  std::string out(function);
+  out += ": ";
+  out += rule;
   append_values(out, true, names_and_values...);
-  if constexpr (sizeof...(names_and_values) > 0) out << ")";
-  throw invalid_argument(out.str());
+  if constexpr (sizeof...(names_and_values) > 0) out += ")";
+  throw invalid_argument(out);
 }
 
 }  // namespace detail

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <algorithm>
+#include <dualsft/detail/products.hpp>
 #include <dualsft/layout.hpp>
 #include <dualsft/traces.hpp>
 #include <span>
@@ -9,15 +11,10 @@
 
 namespace dualsft::detail {
 
-template <class S>
-using row_major_matrix = Eigen::Matrix<S, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-
 /// A view whose rows are contiguous, as Eigen's products want them; copies only what is not.
 template <class S>
 class contiguous_rows {
  public:
-  using map = Eigen::Map<const row_major_matrix<S>, 0, Eigen::OuterStride<>>;
-
   explicit contiguous_rows(matrix_view<const S> view) : view_(view) {
     if (view.col_stride() == 1 || view.cols() <= 1) return;
     copy_.resize(view.rows(), view.cols());
@@ -26,9 +23,8 @@ class contiguous_rows {
     view_ = matrix_view<const S>(copy_.data(), view.rows(), view.cols());
   }
 
-  map get() const {
-    return map(view_.data(), view_.rows(), view_.cols(), Eigen::OuterStride<>(view_.row_stride()));
-  }
+  matrix_view<const S> view() const { return view_; }
+  const_row_major_map<S> get() const { return as_map(view_); }
 
  private:
   matrix_view<const S> view_;
@@ -49,7 +45,7 @@ class ghost_products {
 
   void operator()(const affine_trace<S>& trace) {
     check(trace.inputs.rows(), trace.output_gradients.rows(), trace.examples);
-    const auto weight = matrix(trace.weight);  // (out, in)
+    const matrix_view<const S> weight = matrix(trace.weight);  // (out, in)
     expects(weight.cols() == trace.inputs.cols() && weight.rows() == trace.output_gradients.cols(),
             "ghost_products", "an affine trace must fit its weight [out, in]", "block",
             layout_.block(trace.weight).name, "in", trace.inputs.cols(), "out",
@@ -60,15 +56,16 @@ class ghost_products {
     constexpr index_t most = 256;
     for (index_t first = 0; first < tokens; first += most) {
       const index_t rows = std::min(most, tokens - first);
-      product_.noalias() = inputs.get().middleRows(first, rows) * weight.transpose();
-      if (trace.bias >= 0) product_.rowwise() += vector(trace.bias, trace.output_gradients.cols());
-      add_row_dots(errors.get().middleRows(first, rows), trace.examples, first);
+      product_.setZero(rows, weight.rows());
+      if (trace.bias >= 0) product_.rowwise() = vector(trace.bias, weight.rows());
+      add_a_bt(inputs.view().middle_rows(first, rows), weight, view_of(product_));
+      add_row_dots(errors.view().middle_rows(first, rows), trace.examples, first);
     }
   }
 
   void operator()(const embedding_trace<S>& trace) {
     check(static_cast<index_t>(trace.ids.size()), trace.output_gradients.rows(), trace.examples);
-    const auto table = matrix(trace.weight);  // (vocabulary, width)
+    const auto table = as_map(matrix(trace.weight));  // (vocabulary, width)
     expects(table.cols() == trace.output_gradients.cols(), "ghost_products",
             "an embedding trace must fit its table", "block", layout_.block(trace.weight).name,
             "width", trace.output_gradients.cols());
@@ -91,7 +88,7 @@ class ghost_products {
     const contiguous_rows<S> inputs(trace.inputs);
     const contiguous_rows<S> errors(trace.output_gradients);
     product_ = inputs.get().array().rowwise() * vector(trace.weight, trace.inputs.cols()).array();
-    add_row_dots(errors.get(), trace.examples, 0);
+    add_row_dots(errors.view(), trace.examples, 0);
   }
 
   void operator()(const dense_trace<S>& trace) {
@@ -112,7 +109,7 @@ class ghost_products {
             gradient_rows, "examples", examples.size());
   }
 
-  Eigen::Map<const row_major_matrix<S>> matrix(index_t block) const {
+  matrix_view<const S> matrix(index_t block) const {
     const parameter_block& b = layout_.block(block);
     return {direction_.data() + b.offset, b.rows, b.cols};
   }
@@ -131,10 +128,10 @@ class ghost_products {
     return out_[static_cast<std::size_t>(i)];
   }
 
-  template <class Errors>
-  void add_row_dots(const Errors& errors, std::span<const index_t> examples, index_t first) {
-    for (index_t t = 0; t < errors.rows(); ++t)
-      at(examples, first + t) += static_cast<double>(errors.row(t).dot(product_.row(t)));
+  void add_row_dots(matrix_view<const S> errors, std::span<const index_t> examples, index_t first) {
+    const const_row_major_map<S> e = as_map(errors);
+    for (index_t t = 0; t < e.rows(); ++t)
+      at(examples, first + t) += static_cast<double>(e.row(t).dot(product_.row(t)));
   }
 
   const parameter_layout& layout_;
