@@ -58,7 +58,7 @@ class ghost_products {
       const index_t rows = std::min(most, tokens - first);
       product_.setZero(rows, weight.rows());
       if (trace.bias >= 0) product_.rowwise() = vector(trace.bias, weight.rows());
-      add_a_bt(inputs.view().middle_rows(first, rows), weight, view_of(product_));
+      add_a_bt(inputs.view().middle_rows(first, rows), weight, matrix_view_of(product_));
       add_row_dots(errors.view().middle_rows(first, rows), trace.examples, first);
     }
   }

@@ -30,11 +30,11 @@ row_major_map<S> as_map(matrix_view<S> m) {
 }
 
 template <class S>
-matrix_view<const S> view_of(const row_major_matrix<S>& m) {
+matrix_view<const S> matrix_view_of(const row_major_matrix<S>& m) {
   return {m.data(), m.rows(), m.cols()};
 }
 template <class S>
-matrix_view<S> view_of(row_major_matrix<S>& m) {
+matrix_view<S> matrix_view_of(row_major_matrix<S>& m) {
   return {m.data(), m.rows(), m.cols()};
 }
 

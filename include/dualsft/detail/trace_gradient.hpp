@@ -22,7 +22,7 @@ class trace_gradient {
     const contiguous_rows<S> inputs(trace.inputs);
     const contiguous_rows<S> errors(trace.output_gradients);
     product_.setZero(errors.view().cols(), inputs.view().cols());  // (out, in)
-    add_at_b(errors.view(), inputs.view(), view_of(product_));
+    add_at_b(errors.view(), inputs.view(), matrix_view_of(product_));
     matrix(trace.weight) += product_.template cast<double>();
     if (trace.bias >= 0) vector(trace.bias) += errors.get().colwise().sum().template cast<double>();
   }
