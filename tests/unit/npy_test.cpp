@@ -106,6 +106,8 @@ TEST_CASE_TEMPLATE("rectangles of both orders land in views of any strides", T, 
               {memory.data(), height, width},
               {memory.data(), height, width, 1, std::max<index_t>(height, 1)},
               {memory.data(), height, width, width * 3, 2},
+              {memory.data(), height, width, width + 2, 1},
+              {memory.data(), height, width, 1, height + 2},
           };
           for (const auto& view : views) {
             std::fill(memory.begin(), memory.end(), T(-1));
