@@ -75,7 +75,8 @@ bool same(const topk_result& a, const topk_result& b) {
 }
 
 void check_all(const std::string& name, const std::vector<double>& scores,
-               const std::vector<index_t>& budgets, topk_by by = topk_by::value) {
+               const std::vector<index_t>& budgets, topk_by by = topk_by::value,
+               const detail::topk_tuning& tuning = {}) {
   CAPTURE(name);
   CAPTURE(scores.size());
   const ranking ranks(scores, by);
@@ -86,13 +87,18 @@ void check_all(const std::string& name, const std::vector<double>& scores,
     if (ranks.n <= 5000) CHECK(same(topk(exec::reference{}, scores, {k, by}), wanted));
     for (const int threads : {1, 2, 3, 7}) {
       CAPTURE(threads);
-      const topk_result found = topk(exec::cpu{threads}, scores, {k, by});
+      const topk_result found =
+          detail::topk_cpu(exec::cpu{threads}, stored_scores(scores), {k, by}, tuning);
       CHECK(found.kth == wanted.kth);
       CHECK(found.next == wanted.next);
       CHECK(same(found, wanted));
     }
   }
 }
+
+// A few hundred near scores, a sample of 256 and a thread per tile: every path with few scores.
+constexpr detail::topk_tuning small_buffers{
+    .near_scores = 300, .least_sample = 256, .most_sample = 512, .tiles_per_part = 1};
 
 struct distribution {
   const char* name;
@@ -196,34 +202,39 @@ TEST_CASE("every size, every distribution, K at both ends") {
     }
 }
 
-TEST_CASE("beyond the size that is simply kept: sampled brackets, ties, digits") {
-  for (const auto& from : distributions) {
-    for (const index_t n : {131072, 131073})
-      check_all(from.name, draw(from, n, 11), {n / 20}, topk_by::magnitude);
-    const index_t n = 270001;
-    check_all(from.name, draw(from, n, 12), {0, 1, n / 1000, n / 20, n / 2, n - 1, n});
-  }
+TEST_CASE("sampled brackets, ties, digits: buffers too small for the scores") {
+  for (const auto& from : distributions)
+    for (const index_t n : {1000, 20000}) {
+      check_all(from.name, draw(from, n, 11), {n / 20}, topk_by::magnitude, small_buffers);
+      check_all(from.name, draw(from, n, 12), {0, 1, n / 1000, n / 20, n / 2, n - 1, n},
+                topk_by::value, small_buffers);
+    }
+}
+
+TEST_CASE("the buffers of every day") {
+  for (const auto& from : distributions) check_all(from.name, draw(from, 140000, 13), {7000});
 }
 
 TEST_CASE("K at the edge of a tied block, where the sample cannot tell") {
-  const index_t n = 300000;
+  const index_t n = 30000;
   std::vector<double> scores(static_cast<std::size_t>(n), -1.0);
   random_source random(5);
   std::vector<index_t> places(static_cast<std::size_t>(n));
   std::iota(places.begin(), places.end(), index_t{0});
   random.shuffle(std::span(places));
-  for (std::size_t i = 0; i < 15000; ++i)
+  for (std::size_t i = 0; i < 1500; ++i)
     scores[static_cast<std::size_t>(places[i])] = 1 + random.uniform();
-  check_all("edge", scores, {14999, 15000, 15001});
+  check_all("edge", scores, {1499, 1500, 1501});
+  check_all("edge", scores, {1499, 1500, 1501}, topk_by::value, small_buffers);
 }
 
 TEST_CASE("scores that a regular sample would misjudge") {
-  const index_t n = 1 << 18;
+  const index_t n = 1 << 15;
   std::vector<double> scores(static_cast<std::size_t>(n));
   random_source random(6);
-  for (std::size_t i = 0; i < scores.size(); ++i)  // period of the strata: 16 runs of 8
+  for (std::size_t i = 0; i < scores.size(); ++i)  // a run of 8 in 128, the strata's own period
     scores[i] = random.uniform() + (i % 128 < 8 ? 10 : 0);
-  check_all("periodic", scores, {n / 16 - 1, n / 16, n / 20});
+  check_all("periodic", scores, {n / 16 - 1, n / 16, n / 20}, topk_by::value, small_buffers);
 }
 
 TEST_CASE("strided views, float views and generated sources agree") {

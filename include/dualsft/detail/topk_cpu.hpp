@@ -97,15 +97,23 @@ inline double largest_below(std::span<const double> scores, double bound) {
 
 // ---- the search -------------------------------------------------------------------------------
 
+/// The sizes that trade memory for passes; tests shrink them to reach every path with few scores.
+struct topk_tuning {
+  index_t near_scores = index_t{1} << 17;  // kept with their values, or K / 4 where that is more
+  index_t least_sample = index_t{1} << 14;
+  index_t most_sample = index_t{1} << 18;
+  index_t tiles_per_part = 16;  // starting a thread costs more than it gains below
+};
+
 template <ScoreSource Source>
 class topk_search {
  public:
-  topk_search(const exec::cpu& policy, const Source& source, const topk_options& options)
-      : source_(source), by_(options.by), n_(source.size()), k_(options.k) {
-    // 16 tiles or more per thread, or starting it costs more than it gains.
-    const index_t most = std::max<index_t>(1, n_ / (16 * score_tile));
+  topk_search(const exec::cpu& policy, const Source& source, const topk_options& options,
+              const topk_tuning& tuning)
+      : source_(source), by_(options.by), n_(source.size()), k_(options.k), tuning_(tuning) {
+    const index_t most = std::max<index_t>(1, n_ / (tuning.tiles_per_part * score_tile));
     parts_ = static_cast<int>(std::min<index_t>(thread_count(policy), most));
-    near_limit_ = std::max<index_t>(index_t{1} << 17, k_ / 4);
+    near_limit_ = std::max(tuning.near_scores, k_ / 4);
   }
 
   topk_result run() {
@@ -151,7 +159,7 @@ class topk_search {
   /// random place in each of equally long strata.
   estimation estimate() const {
     constexpr index_t run = 8;
-    const index_t runs = std::clamp<index_t>(n_ / 32, index_t{1} << 14, index_t{1} << 18) / run;
+    const index_t runs = std::clamp(n_ / 32, tuning_.least_sample, tuning_.most_sample) / run;
     std::vector<double> sample(static_cast<std::size_t>(runs * run));
     parallel_parts(parts_, [&](int part) {
       const index_range mine = split_range(runs, parts_, part);
@@ -504,13 +512,15 @@ class topk_search {
   topk_by by_;
   index_t n_;
   index_t k_;
+  topk_tuning tuning_;
   int parts_;
   index_t near_limit_;  // scores kept with their values during the scan
 };
 
 template <ScoreSource Source>
-topk_result topk_cpu(const exec::cpu& policy, const Source& source, const topk_options& options) {
-  return topk_search<Source>(policy, source, options).run();
+topk_result topk_cpu(const exec::cpu& policy, const Source& source, const topk_options& options,
+                     const topk_tuning& tuning = {}) {
+  return topk_search<Source>(policy, source, options, tuning).run();
 }
 
 }  // namespace dualsft::detail
