@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <dualsft/config.hpp>
 #include <dualsft/error.hpp>
 #include <dualsft/random.hpp>

@@ -140,6 +140,7 @@ class quadratic {
   template <class Sink>
   void traces(example_span examples, Sink&& sink) const {
     expects_batch("traces", examples);
+    if (examples.empty()) return;
     const auto count = static_cast<index_t>(examples.size());
     std::vector<S> gradients(static_cast<std::size_t>(count * d_));  // [B, d]
     std::vector<index_t> positions(examples.size());
