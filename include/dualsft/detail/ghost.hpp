@@ -24,11 +24,11 @@ class contiguous_rows {
   }
 
   matrix_view<const S> view() const { return view_; }
-  const_row_major_map<S> get() const { return as_map(view_); }
+  const_row_map<S> get() const { return as_map(view_); }
 
  private:
   matrix_view<const S> view_;
-  row_major_matrix<S> copy_;
+  row_matrix<S> copy_;
 };
 
 /// Adds <g_i, P> of every trace to out[i], i the position in the batch: the sink of the ghost
@@ -58,7 +58,7 @@ class ghost_products {
       const index_t rows = std::min(most, tokens - first);
       product_.setZero(rows, weight.rows());
       if (trace.bias >= 0) product_.rowwise() = vector(trace.bias, weight.rows());
-      add_a_bt(inputs.view().middle_rows(first, rows), weight, matrix_view_of(product_));
+      add_a_bt(inputs.view().middle_rows(first, rows), weight, view_of(product_));
       add_row_dots(errors.view().middle_rows(first, rows), trace.examples, first);
     }
   }
@@ -129,7 +129,7 @@ class ghost_products {
   }
 
   void add_row_dots(matrix_view<const S> errors, std::span<const index_t> examples, index_t first) {
-    const const_row_major_map<S> e = as_map(errors);
+    const const_row_map<S> e = as_map(errors);
     for (index_t t = 0; t < e.rows(); ++t)
       at(examples, first + t) += static_cast<double>(e.row(t).dot(product_.row(t)));
   }
@@ -137,7 +137,7 @@ class ghost_products {
   const parameter_layout& layout_;
   std::span<const S> direction_;
   std::span<double> out_;
-  row_major_matrix<S> product_;
+  row_matrix<S> product_;
 };
 
 }  // namespace dualsft::detail

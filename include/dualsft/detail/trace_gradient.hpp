@@ -22,7 +22,7 @@ class trace_gradient {
     const contiguous_rows<S> inputs(trace.inputs);
     const contiguous_rows<S> errors(trace.output_gradients);
     product_.setZero(errors.view().cols(), inputs.view().cols());  // (out, in)
-    add_at_b(errors.view(), inputs.view(), matrix_view_of(product_));
+    add_at_b(errors.view(), inputs.view(), view_of(product_));
     matrix(trace.weight) += product_.template cast<double>();
     if (trace.bias >= 0) vector(trace.bias) += errors.get().colwise().sum().template cast<double>();
   }
@@ -49,7 +49,7 @@ class trace_gradient {
   }
 
  private:
-  Eigen::Map<row_major_matrix<double>> matrix(index_t block) {
+  Eigen::Map<row_matrix<double>> matrix(index_t block) {
     const parameter_block& b = layout_.block(block);
     return {sum_.data() + b.offset, b.rows, b.cols};
   }
@@ -60,7 +60,7 @@ class trace_gradient {
 
   const parameter_layout& layout_;
   std::span<double> sum_;
-  row_major_matrix<S> product_;
+  row_matrix<S> product_;
 };
 
 /// Hands every trace to the ghost products and then to the gradient.

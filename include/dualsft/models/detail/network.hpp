@@ -4,6 +4,7 @@
 #include <Eigen/Core>
 #include <cmath>
 #include <dualsft/config.hpp>
+#include <dualsft/detail/products.hpp>
 #include <dualsft/layout.hpp>
 #include <dualsft/traces.hpp>
 #include <string>
@@ -35,8 +36,6 @@ enum class head_norm {
 namespace detail {
 
 template <class S>
-using row_matrix = Eigen::Matrix<S, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-template <class S>
 using row_vector = Eigen::Matrix<S, 1, Eigen::Dynamic>;
 template <class S>
 using column_array = Eigen::Array<S, Eigen::Dynamic, 1>;
@@ -44,11 +43,6 @@ template <class S>
 using const_matrix_map = Eigen::Map<const row_matrix<S>>;
 template <class S>
 using const_vector_map = Eigen::Map<const row_vector<S>>;
-
-template <class S>
-matrix_view<const S> view_of(const row_matrix<S>& m) {
-  return {m.data(), m.rows(), m.cols()};
-}
 
 /// The views that networks hand out are dense and row-major, so they map back.
 template <class S>
@@ -72,7 +66,7 @@ struct network_layer {
   index_t bias_number = -1;
 
   template <class S>
-  const_matrix_map<S> weights(const S* theta) const {
+  matrix_view<const S> weights(const S* theta) const {
     return {theta + weight.offset, weight.rows, weight.cols};
   }
   template <class S>
@@ -181,6 +175,22 @@ row_matrix<S> activation_curvature(activation f, const row_matrix<S>& z, const r
 
 // ---- forward and backward ---------------------------------------------------------------------
 
+/// z = x W^T + b
+template <class S>
+void affine(const row_matrix<S>& x, const network_layer& layer, const S* theta, row_matrix<S>& z) {
+  z.resize(x.rows(), layer.weight.rows);
+  z.rowwise() = layer.biases(theta);
+  add_a_bt(view_of(x), layer.weights(theta), view_of(z));
+}
+
+/// dx = e W
+template <class S>
+void back_through(const row_matrix<S>& e, const network_layer& layer, const S* theta,
+                  row_matrix<S>& dx) {
+  dx.setZero(e.rows(), layer.weight.cols);
+  add_a_b(view_of(e), layer.weights(theta), view_of(dx));
+}
+
 /// Everything up to the head's input. input [T, in].
 template <class S>
 void network_hidden(const network_shape& shape, const S* theta, const row_matrix<S>& input,
@@ -189,8 +199,7 @@ void network_hidden(const network_shape& shape, const S* theta, const row_matrix
   state.post.resize(shape.head());
   for (std::size_t l = 0; l < shape.head(); ++l) {
     const network_layer& layer = shape.layers[l];
-    state.pre[l].noalias() = state.input_of(shape, l, input) * layer.weights(theta).transpose();
-    state.pre[l].rowwise() += layer.biases(theta);
+    affine<S>(state.input_of(shape, l, input), layer, theta, state.pre[l]);
     activate(shape.hidden_activation, state.pre[l], state.post[l]);
   }
   if (shape.norm_number >= 0) {
@@ -205,10 +214,7 @@ template <class S>
 void network_forward(const network_shape& shape, const S* theta, const row_matrix<S>& input,
                      network_state<S>& state) {
   network_hidden(shape, theta, input, state);
-  const network_layer& head = shape.layers.back();
-  state.logits.noalias() =
-      state.input_of(shape, shape.head(), input) * head.weights(theta).transpose();
-  state.logits.rowwise() += head.biases(theta);
+  affine<S>(state.input_of(shape, shape.head(), input), shape.layers.back(), theta, state.logits);
 }
 
 /// Gradient through xhat = x / rms(x), in place:  (dxhat - xhat m) / rms
@@ -232,10 +238,10 @@ void network_backward(const network_shape& shape, const S* theta, const row_matr
     use(affine_trace<S>{layer.weight_number, layer.bias_number,
                         view_of(state.input_of(shape, l, input)), view_of(e), examples});
     if (l == 0) {
-      if (input_gradient != nullptr) input_gradient->noalias() = e * layer.weights(theta);
+      if (input_gradient != nullptr) back_through<S>(e, layer, theta, *input_gradient);
       return;
     }
-    below.noalias() = e * layer.weights(theta);
+    back_through<S>(e, layer, theta, below);
     if (shape.normed(l)) {
       use(scale_trace<S>{shape.norm_number, view_of(state.unit), view_of(below), examples});
       below.array().rowwise() *= shape.scale(theta).array();
@@ -268,10 +274,10 @@ void softmax_rows(row_matrix<S>& logits, std::span<const index_t> targets, std::
 /// gradient of that block summed over the trace's rows, to the array at `at`.
 template <class S, class Deliver>
 void trace_products(const affine_trace<S>& trace, Deliver&& deliver) {
-  const auto a = map_of(trace.inputs);
   const auto e = map_of(trace.output_gradients);
   deliver(trace.weight, [&](S* at) {
-    Eigen::Map<row_matrix<S>>(at, e.cols(), a.cols()).noalias() += e.transpose() * a;
+    add_at_b(trace.output_gradients, trace.inputs,
+             matrix_view<S>(at, e.cols(), trace.inputs.cols()));
   });
   deliver(trace.bias, [&](S* at) { Eigen::Map<row_vector<S>>(at, e.cols()) += e.colwise().sum(); });
 }

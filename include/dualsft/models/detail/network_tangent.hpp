@@ -19,12 +19,11 @@ void network_tangent(const network_shape& shape, const S* theta, const S* p,
     const network_layer& layer = shape.layers[l];
     row_matrix<S>& rate = l == shape.head() ? tangent.logits : tangent.pre[l];
     // R{W x + b} = P_W x + P_b + W R{x}
-    rate.noalias() = state.input_of(shape, l, input) * layer.weights(p).transpose();
-    rate.rowwise() += layer.biases(p);
+    affine<S>(state.input_of(shape, l, input), layer, p, rate);
     if (l > 0)
-      rate.noalias() += tangent.input_of(shape, l, input) * layer.weights(theta).transpose();
+      add_a_bt(view_of(tangent.input_of(shape, l, input)), layer.weights(theta), view_of(rate));
     else if (input_tangent != nullptr)
-      rate.noalias() += *input_tangent * layer.weights(theta).transpose();
+      add_a_bt(view_of(*input_tangent), layer.weights(theta), view_of(rate));
     if (l == shape.head()) return;
 
     tangent.post[l] = rate;
@@ -54,23 +53,22 @@ void network_curvature(const network_shape& shape, const S* theta, const S* p,
   row_matrix<S> below, rate_below;
   for (std::size_t l = shape.head();; --l) {
     const network_layer& layer = shape.layers[l];
-    Eigen::Map<row_matrix<S>> weight(out + layer.weight.offset, layer.weight.rows,
-                                     layer.weight.cols);
-    weight.noalias() += re.transpose() * state.input_of(shape, l, input);
+    const matrix_view<S> weight(out + layer.weight.offset, layer.weight.rows, layer.weight.cols);
+    add_at_b(view_of(re), view_of(state.input_of(shape, l, input)), weight);
     if (l > 0)
-      weight.noalias() += e.transpose() * tangent.input_of(shape, l, input);
+      add_at_b(view_of(e), view_of(tangent.input_of(shape, l, input)), weight);
     else if (input_tangent != nullptr)
-      weight.noalias() += e.transpose() * *input_tangent;
+      add_at_b(view_of(e), view_of(*input_tangent), weight);
     Eigen::Map<row_vector<S>>(out + layer.bias.offset, layer.bias.rows) += re.colwise().sum();
 
     if (l == 0 && input_gradient_tangent == nullptr) return;
-    rate_below.noalias() = re * layer.weights(theta);
-    rate_below.noalias() += e * layer.weights(p);
+    back_through<S>(re, layer, theta, rate_below);
+    add_a_b(view_of(e), layer.weights(p), view_of(rate_below));
     if (l == 0) {
       input_gradient_tangent->swap(rate_below);
       return;
     }
-    below.noalias() = e * layer.weights(theta);
+    back_through<S>(e, layer, theta, below);
 
     if (shape.normed(l)) {
       const auto xhat = state.unit.array();
