@@ -261,7 +261,7 @@ class tensor_table_parser : public strict_json {
     tensor.size = *count;
     tensor.bytes = tensor.size * row.bytes;
     const index_t begin = offsets_[0], end = offsets_[1];
-    const std::string found = "[" + std::to_string(begin) + ", " + std::to_string(end) + "]";
+    const std::string found = range_text(begin, end);
     if (begin > end) fail(entry_field("data_offsets"), found, "begin <= end");
     if (end - begin != tensor.bytes)
       fail(entry_field("data_offsets"), found,
@@ -318,8 +318,7 @@ inline safetensors_table read_safetensors_table(const std::string& path,
     const tensor_info& tensor = table.tensors[number];
     if (tensor.offset != covered || tensor.bytes > data_bytes - covered)
       fail("tensor " + in_quotes(tensor.name) + " data_offsets",
-           "[" + std::to_string(tensor.offset) + ", " +
-               std::to_string(tensor.offset + tensor.bytes) + "]",
+           range_text(tensor.offset, tensor.offset + tensor.bytes),
            tensor.offset != covered
                ? "to begin at " + std::to_string(covered) + ", without gap or overlap"
                : "an end within the " + std::to_string(data_bytes) + " bytes of data");

@@ -19,6 +19,16 @@ inline std::string shape_text(const std::vector<index_t>& shape) {
   return out + (shape.size() == 1 ? ",)" : ")");
 }
 
+/// "[0,8]", as JSON writes it. (Appended, because GCC 12 warns of `"[" + std::to_string(x)` at -O3.)
+inline std::string range_text(index_t begin, index_t end) {
+  std::string out(1, '[');
+  out += std::to_string(begin);
+  out += ',';
+  out += std::to_string(end);
+  out += ']';
+  return out;
+}
+
 /// The product of the dimensions, or nothing if elements * bytes_each leaves 62 bits. Zeros do not
 /// excuse the other dimensions: a shape that no machine can index is a corrupt one.
 inline std::optional<index_t> element_count(const std::vector<index_t>& shape, index_t bytes_each) {

@@ -177,10 +177,13 @@ class safetensors_writer {
       text += json_string(tensor.name) + ":{\"dtype\":\"";
       text += detail::row_of(tensor.type).name;
       text += "\",\"shape\":[";
-      for (std::size_t i = 0; i < tensor.shape.size(); ++i)
-        text += (i == 0 ? "" : ",") + std::to_string(tensor.shape[i]);
-      text += "],\"data_offsets\":[" + std::to_string(tensor.offset) + "," +
-              std::to_string(tensor.offset + tensor.bytes) + "]}";
+      for (std::size_t i = 0; i < tensor.shape.size(); ++i) {
+        if (i > 0) text += ',';
+        text += std::to_string(tensor.shape[i]);
+      }
+      text += "],\"data_offsets\":";
+      text += detail::range_text(tensor.offset, tensor.offset + tensor.bytes);
+      text += '}';
     }
     text += '}';
     text.resize((text.size() + 7) / 8 * 8, ' ');
