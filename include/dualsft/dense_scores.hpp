@@ -42,7 +42,7 @@ struct non_finite_scores {
 struct dense_result {
   std::vector<double> data_scores;       ///< phi_D [N]
   std::vector<double> parameter_scores;  ///< phi_P [d]; empty if they went to the caller's memory
-  /// The law and its tolerance (N + d) eps sum_ij |terms|, the terms bounded by sqrt(N Q_j).
+  /// The law, with the tolerance (N + d) eps sum_ij |terms|: what rounding alone can do.
   conservation_check conservation;
   double utility_of_everything = 0;  ///< U_2 (joint: U) of taking all examples and parameters
   double second_order_share = 0;     ///< ||(eta/2) C|| / ||v||; NaN if both are 0
@@ -62,7 +62,8 @@ struct dense_result {
 ///                  where scores are not finite (never an exception)
 /// \throws invalid_argument  if eta is not positive or a vector the rule needs is not [d]
 ///
-/// Cost (cpu): each element of `gradients` is loaded from memory once; N d (4 to 8) flops;
+/// Cost (cpu): each element of `gradients` is loaded from memory once (twice if the scores cancel
+/// to rounding, to learn the size of what cancelled); N d (4 to 8) flops;
 /// 8 N + at most 2 MiB (for N beyond 8000: 256 bytes x N) of scratch per thread.
 /// Numerics: float is widened when loaded; every sum is in double.
 /// Determinism: bits depend on the thread count (row sums are added in the order of column parts).
@@ -118,9 +119,9 @@ inline void finish_dense(const score_rule& rule, index_t columns, const column_s
 
   conservation_check& law = result.conservation;
   law = check_totals(rule.order, sums.scores, rows.total, rows.absolute, sums.everything, 0);
-  const auto added = static_cast<double>(result.data_scores.size()) + static_cast<double>(columns);
-  law.tolerance = added * std::numeric_limits<double>::epsilon() * sums.terms /
-                  std::max(sums.scores.absolute, std::numeric_limits<double>::min());
+  const auto rows_count = static_cast<index_t>(result.data_scores.size());
+  law.tolerance = allowed_roundings(rows_count, columns) * std::numeric_limits<double>::epsilon() *
+                  sums.terms / std::max(sums.scores.absolute, std::numeric_limits<double>::min());
   law.holds = law.gap <= law.tolerance;
 }
 

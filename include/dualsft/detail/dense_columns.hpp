@@ -8,6 +8,7 @@
 #include <dualsft/execution.hpp>
 #include <dualsft/projection.hpp>
 #include <dualsft/views.hpp>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -17,7 +18,7 @@ namespace dualsft::detail {
 struct column_sums {
   score_totals scores;    ///< of phi_P
   double everything = 0;  ///< U(everything)
-  double terms = 0;       ///< a bound of sum_ij |what was added|: the scale of rounding
+  double terms = 0;       ///< at most sum_ij |what was added|: the scale of rounding
   double v_squares = 0;
   double c_squares = 0;
   index_t non_finite = 0;
@@ -35,28 +36,32 @@ struct column_sums {
   }
 };
 
+/// project_coordinate of column j, reading what the rule needs.
+template <class Inputs>
+projected project_column(const score_rule& rule, const Inputs& inputs, index_t j, double sum) {
+  return project_coordinate(
+      rule, static_cast<double>(inputs.validation[j]), sum,
+      needs_curvature(rule) ? static_cast<double>(inputs.curvature[j]) : 1.0,
+      needs_hessian_gradient(rule) ? static_cast<double>(inputs.hessian_gradient[j]) : 0.0);
+}
+
 /// The rule's factors and scores of a few columns from their sums g and squares q.
 ///
 ///     phi_D[i] = eta sum_j g_ij (a_j + b_j g_ij)      b = 0 unless joint
 ///
 /// \param first   of these columns within inputs and phi
 /// \param offset  of inputs and phi within the matrix (to name a column)
-/// \param rows    N
 template <class Inputs>
-column_sums finish_columns(const score_rule& rule, index_t rows, const Inputs& inputs,
-                           index_t offset, index_t first, index_t count, const double* g,
-                           const double* q, double* a, double* b, vector_view<double> phi) {
-  const bool reads_curvature = needs_curvature(rule);
-  const bool reads_product = needs_hessian_gradient(rule);
+column_sums finish_columns(const score_rule& rule, const Inputs& inputs, index_t offset,
+                           index_t first, index_t count, const double* g, const double* q,
+                           double* a, double* b, vector_view<double> phi) {
   const bool joint = rule.order == score_order::joint;
   const double eta = rule.eta;
   column_sums sums;
   for (index_t k = 0; k < count; ++k) {
     const index_t j = first + k;
     const auto v = static_cast<double>(inputs.validation[j]);
-    const double d = reads_curvature ? static_cast<double>(inputs.curvature[j]) : 1.0;
-    const double hg = reads_product ? static_cast<double>(inputs.hessian_gradient[j]) : 0.0;
-    const projected at = project_coordinate(rule, v, g[k], d, hg);
+    const projected at = project_column(rule, inputs, j, g[k]);
     const double bend = eta * at.curvature;  // 0 unless joint
     a[k] = at.p;
     b[k] = bend / 12;
@@ -64,10 +69,6 @@ column_sums finish_columns(const score_rule& rule, index_t rows, const Inputs& i
         joint ? eta * (g[k] * (at.p + bend / 6 * g[k]) - bend / 12 * q[k]) : eta * g[k] * at.p;
     phi[j] = score;
 
-    // sum_i |g_ij| <= sqrt(N Q_j) (Cauchy-Schwarz); the joint law has terms of twice this size.
-    const double most = std::sqrt(static_cast<double>(rows) * q[k]);
-    const double slope = std::abs(at.p) + std::abs(bend) * most;
-    sums.terms += eta * most * (joint ? 2 * slope : slope);
     sums.everything += joint ? eta * g[k] * (2 * at.p + bend / 6 * g[k]) : score;
     sums.scores.total += score;
     sums.scores.absolute += std::abs(score);
@@ -76,6 +77,43 @@ column_sums finish_columns(const score_rule& rule, index_t rows, const Inputs& i
     if (!std::isfinite(score) && sums.non_finite++ == 0) sums.first_non_finite = offset + j;
   }
   return sums;
+}
+
+/// The largest difference between the two sides of the law that rounding explains, in units of
+/// eps sum |terms|: one per addition along the longest chain, which no order of adding exceeds.
+inline double allowed_roundings(index_t rows, index_t columns) {
+  return static_cast<double>(rows) + static_cast<double>(columns);
+}
+
+/// sum_ij |terms| of the law over these columns, by definition: a second read.
+template <HostPolicy Policy, class T, class Inputs>
+double sum_of_terms(const Policy& policy, matrix_view<const T> x, const Inputs& inputs,
+                    const score_rule& rule) {
+  constexpr index_t width = 64;
+  std::vector<double> partial(static_cast<std::size_t>(thread_count(policy)));
+  parallel_ranges(policy, x.cols(), width, [&](int part, index_range range) {
+    double terms = 0;
+    for (index_t first = range.begin; first < range.end; first += width) {
+      const index_t count = std::min(width, range.end - first);
+      double sums[width] = {}, magnitudes[width] = {};
+      for (index_t i = 0; i < x.rows(); ++i)
+        for (index_t k = 0; k < count; ++k) {
+          const auto value = static_cast<double>(x(i, first + k));
+          sums[k] += value;
+          magnitudes[k] += std::abs(value);
+        }
+      for (index_t k = 0; k < count; ++k) {
+        const projected at = project_column(rule, inputs, first + k, sums[k]);
+        // Orders but joint have no bend; the joint law has terms of twice this size.
+        const double bend = std::abs(rule.eta * at.curvature) * magnitudes[k];
+        terms += rule.eta * magnitudes[k] * 2 * (std::abs(at.p) + bend);
+      }
+    }
+    partial[static_cast<std::size_t>(part)] = terms;
+  });
+  double terms = 0;
+  for (const double part : partial) terms += part;
+  return terms;
 }
 
 namespace cpu {
@@ -98,17 +136,11 @@ void dense_columns(const exec::cpu& policy, matrix_view<const T> x, const Inputs
     row_sums.assign(rows, 0.0);
     const auto finish = [&](index_t first, index_t count, const double* g, const double* q,
                             double* a, double* b) {
-      part_sums.add(finish_columns(rule, x.rows(), inputs, offset, first, count, g, q, a, b, phi));
+      part_sums.add(finish_columns(rule, inputs, offset, first, count, g, q, a, b, phi));
     };
     const auto known = [&](index_t first, index_t count, double* a) {
-      const bool reads_curvature = needs_curvature(rule);
-      const bool reads_product = needs_hessian_gradient(rule);
       for (index_t j = first; j < first + count; ++j)
-        a[j - first] = project_coordinate(
-                           rule, static_cast<double>(inputs.validation[j]), 0.0,
-                           reads_curvature ? static_cast<double>(inputs.curvature[j]) : 1.0,
-                           reads_product ? static_cast<double>(inputs.hessian_gradient[j]) : 0.0)
-                           .p;
+        a[j - first] = project_column(rule, inputs, j, 0.0).p;
     };
     const bool joint = rule.order == score_order::joint;
     const bool waits = joint || rule.order == score_order::diagonal;  // for the sums
@@ -130,9 +162,30 @@ void dense_columns(const exec::cpu& policy, matrix_view<const T> x, const Inputs
     joint ? walk_packed<true>(x, rest, finish, row_sums.data())
           : walk_packed<false>(x, rest, finish, row_sums.data());
   });
-  for (const auto& part : partial_rows)
-    for (std::size_t i = 0; i < part.size(); ++i) data_scores[i] += rule.eta * part[i];
-  for (const column_sums& part : partial_sums) sums.add(part);
+
+  score_totals row_totals;
+  for (std::size_t i = 0; i < rows; ++i) {
+    double score = 0;
+    for (const auto& part : partial_rows)
+      if (!part.empty()) score += part[i];
+    score *= rule.eta;
+    data_scores[i] += score;
+    row_totals.total += score;
+    row_totals.absolute += std::abs(score);
+  }
+  column_sums here;
+  for (const column_sums& part : partial_sums) here.add(part);
+
+  // The law holds for any columns by themselves. Nearly always the scores alone explain what
+  // rounding left; only where they cancelled to almost nothing are the terms looked at again.
+  const double other =
+      rule.order == score_order::joint ? here.everything - row_totals.total : row_totals.total;
+  const double left = std::abs(other - here.scores.total);
+  here.terms = std::max(row_totals.absolute, here.scores.absolute);
+  if (left >
+      allowed_roundings(x.rows(), x.cols()) * std::numeric_limits<double>::epsilon() * here.terms)
+    here.terms = std::max(here.terms, sum_of_terms(policy, x, inputs, rule));
+  sums.add(here);
 }
 
 }  // namespace cpu

@@ -22,8 +22,11 @@ namespace dualsft::detail::cpu {
 
 /// Tiles are multiples of this many columns: one cache line of float.
 inline constexpr index_t tile_grain = 16;
-/// Rows that share one load and store of the column sums.
-inline constexpr index_t row_group = 4;
+/// Rows that share one load and store of the column sums. More would save instructions and lose
+/// more: rows whose distance is a power of two compete for the same cache sets and memory banks.
+inline constexpr index_t row_group = 2;
+/// How many rows ahead the tile is prefetched: its rows are too short for the hardware to follow.
+inline constexpr index_t rows_ahead = 2;
 
 /// What one sweep over the rows of a tile does with the elements x it loads.
 enum class sweep {
@@ -33,7 +36,7 @@ enum class sweep {
   exchange,  ///< rows += y a for the previous tile y in `kept`; g += x, q += x^2; kept = x
 };
 
-/// R rows of a tile. \param width  a multiple of tile_grain
+/// R rows of a tile. Squares are summed only if Quadratic. \param width  a multiple of tile_grain
 template <sweep Work, bool Quadratic, int R, class T>
 void sweep_rows(const T* x, index_t row_stride, index_t width, T* kept, index_t kept_stride,
                 const double* a, const double* b, double* g, double* q, double* rows,
@@ -41,19 +44,27 @@ void sweep_rows(const T* x, index_t row_stride, index_t width, T* kept, index_t 
   constexpr bool sums = Work != sweep::multiply;
   constexpr bool multiplies = Work != sweep::sum;
   constexpr index_t line = 64 / static_cast<index_t>(sizeof(T));
-  lane_vector dots[R];
-  for (lane_vector& dot : dots) clear_lanes(dot);
+  constexpr int steps = static_cast<int>(tile_grain) / lane_count;
+  lane_vector dots[R][steps];  // one chain of additions per step, so that none waits for another
+  DUALSFT_UNROLL
+  for (int r = 0; r < R; ++r) {
+    DUALSFT_UNROLL
+    for (int s = 0; s < steps; ++s) clear_lanes(dots[r][s]);
+  }
   for (index_t block = 0; block < width; block += tile_grain) {
     if (ahead != nullptr)
       for (int r = 0; r < R; ++r)
         for (index_t j = block; j < block + tile_grain; j += line)
           prefetch_line(ahead + r * row_stride + j);
-    for (index_t j = block; j < block + tile_grain; j += lane_count) {
+    DUALSFT_UNROLL
+    for (int s = 0; s < steps; ++s) {
+      const index_t j = block + s * lane_count;
       lane_vector aj, bj, gj, qj;
       if constexpr (multiplies) load_lanes(aj, a + j);
       if constexpr (multiplies && Quadratic) load_lanes(bj, b + j);
       if constexpr (sums) load_lanes(gj, g + j);
-      if constexpr (sums) load_lanes(qj, q + j);
+      if constexpr (sums && Quadratic) load_lanes(qj, q + j);
+      DUALSFT_UNROLL
       for (int r = 0; r < R; ++r) {
         lane_vector xj;
         if constexpr (Work == sweep::exchange)
@@ -63,23 +74,26 @@ void sweep_rows(const T* x, index_t row_stride, index_t width, T* kept, index_t 
         if constexpr (multiplies && Quadratic) {
           lane_vector factor = aj;
           multiply_add(factor, bj, xj);
-          multiply_add(dots[r], factor, xj);
+          multiply_add(dots[r][s], factor, xj);
         } else if constexpr (multiplies) {
-          multiply_add(dots[r], aj, xj);
+          multiply_add(dots[r][s], aj, xj);
         }
         if constexpr (Work == sweep::exchange) {
           copy_lanes(kept + r * kept_stride + j, x + r * row_stride + j);
           load_lanes(xj, x + r * row_stride + j);
         }
         if constexpr (sums) add_lanes(gj, xj);
-        if constexpr (sums) multiply_add(qj, xj, xj);
+        if constexpr (sums && Quadratic) multiply_add(qj, xj, xj);
       }
       if constexpr (sums) store_lanes(g + j, gj);
-      if constexpr (sums) store_lanes(q + j, qj);
+      if constexpr (sums && Quadratic) store_lanes(q + j, qj);
     }
   }
   if constexpr (multiplies)
-    for (int r = 0; r < R; ++r) rows[r] += sum_lanes(dots[r]);
+    for (int r = 0; r < R; ++r) {
+      for (int s = 1; s < steps; ++s) add_lanes(dots[r][0], dots[r][s]);
+      rows[r] += sum_lanes(dots[r][0]);
+    }
 }
 
 /// All rows of a tile. \param next_tile  where the rows of the next tile start, or null
@@ -87,14 +101,18 @@ template <sweep Work, bool Quadratic, class T>
 void sweep_tile(const T* x, index_t row_stride, index_t row_count, index_t width, T* kept,
                 index_t kept_stride, const double* a, const double* b, double* g, double* q,
                 double* rows, const T* next_tile) {
+  const auto ahead_of = [&](index_t i) -> const T* {
+    const index_t target = i + rows_ahead;
+    if (target + row_group <= row_count) return x + target * row_stride;
+    const index_t wrapped = target - row_count;
+    const bool in_next = next_tile != nullptr && wrapped >= 0 && wrapped + row_group <= row_count;
+    return in_next ? next_tile + wrapped * row_stride : nullptr;
+  };
   index_t i = 0;
-  for (; i + row_group <= row_count; i += row_group) {
-    // The walk jumps by whole rows, which no hardware prefetcher follows.
-    const T* ahead = i + 2 * row_group <= row_count ? x + (i + row_group) * row_stride : next_tile;
+  for (; i + row_group <= row_count; i += row_group)
     sweep_rows<Work, Quadratic, row_group>(x + i * row_stride, row_stride, width,
                                            kept + i * kept_stride, kept_stride, a, b, g, q,
-                                           rows + i, ahead);
-  }
+                                           rows + i, ahead_of(i));
   for (; i < row_count; ++i)
     sweep_rows<Work, Quadratic, 1, T>(x + i * row_stride, row_stride, width, kept + i * kept_stride,
                                       kept_stride, a, b, g, q, rows + i, nullptr);
@@ -132,8 +150,8 @@ void walk_packed(matrix_view<const T> x, index_range columns, Finish& finish, do
       for (index_t j = 0; j < count; ++j) to[j] = from[j * x.col_stride()];
     }
     v.clear_sums();
-    sweep_tile<sweep::sum, false, T>(tile.data(), width, x.rows(), width, tile.data(), 0, nullptr,
-                                     nullptr, v.g.data(), v.q.data(), rows, nullptr);
+    sweep_tile<sweep::sum, Quadratic, T>(tile.data(), width, x.rows(), width, tile.data(), 0,
+                                         nullptr, nullptr, v.g.data(), v.q.data(), rows, nullptr);
     finish(first, count, v.g.data(), v.q.data(), v.a.data(), v.b.data());
     sweep_tile<sweep::multiply, Quadratic, T>(tile.data(), width, x.rows(), width, tile.data(), 0,
                                               v.a.data(), v.b.data(), nullptr, nullptr, rows,
@@ -199,27 +217,29 @@ void walk_exchanging(matrix_view<const T> x, index_range columns, Finish& finish
                                             nullptr);
 }
 
-/// Sum and sum of squares of a contiguous column.
-template <class T>
+/// Sum and, if Quadratic, sum of squares of a contiguous column.
+template <bool Quadratic, class T>
 void sum_column(const T* x, index_t n, double& sum, double& squares) {
   constexpr int chains = 4;  // enough to hide the latency of an addition
   lane_vector s[chains], s2[chains];
   for (int c = 0; c < chains; ++c) clear_lanes(s[c]), clear_lanes(s2[c]);
   index_t i = 0;
-  for (; i + chains * lane_count <= n; i += chains * lane_count)
+  for (; i + chains * lane_count <= n; i += chains * lane_count) {
+    DUALSFT_UNROLL
     for (int c = 0; c < chains; ++c) {
       lane_vector xi;
       load_lanes(xi, x + i + c * lane_count);
       add_lanes(s[c], xi);
-      multiply_add(s2[c], xi, xi);
+      if constexpr (Quadratic) multiply_add(s2[c], xi, xi);
     }
+  }
   for (int c = 1; c < chains; ++c) add_lanes(s[0], s[c]), add_lanes(s2[0], s2[c]);
   sum = sum_lanes(s[0]);
   squares = sum_lanes(s2[0]);
   for (; i < n; ++i) {
     const auto xi = static_cast<double>(x[i]);
     sum += xi;
-    squares += xi * xi;
+    if constexpr (Quadratic) squares += xi * xi;
   }
 }
 
@@ -263,7 +283,8 @@ void walk_contiguous_columns(matrix_view<const T> x, index_range columns, Finish
     const index_t count = std::min(width, columns.end - first);
     const auto column = [&](index_t j) { return x.data() + (first + j) * x.col_stride(); };
     for (index_t j = 0; j < count; ++j)
-      sum_column(column(j), n, v.g[static_cast<std::size_t>(j)], v.q[static_cast<std::size_t>(j)]);
+      sum_column<Quadratic>(column(j), n, v.g[static_cast<std::size_t>(j)],
+                            v.q[static_cast<std::size_t>(j)]);
     finish(first, count, v.g.data(), v.q.data(), v.a.data(), v.b.data());
     index_t j = 0;
     for (; j + unrolled <= count; j += unrolled)

@@ -11,6 +11,15 @@
 /// vectorised, since the compiler may not reorder a sum of doubles by itself.
 ///
 /// Objects are passed by reference only: vector types in signatures change the ABI with -march.
+/// Before a short loop over registers: an array stays in registers only once its loop is unrolled.
+#if defined(__clang__)
+#define DUALSFT_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__)
+#define DUALSFT_UNROLL _Pragma("GCC unroll 8")
+#else
+#define DUALSFT_UNROLL
+#endif
+
 namespace dualsft::detail {
 
 #if defined(__AVX512F__)
