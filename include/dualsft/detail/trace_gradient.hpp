@@ -24,7 +24,7 @@ class trace_gradient {
     product_.setZero(errors.view().cols(), inputs.view().cols());  // (out, in)
     add_at_b(errors.view(), inputs.view(), view_of(product_));
     matrix(trace.weight) += product_.template cast<double>();
-    if (trace.bias >= 0) vector(trace.bias) += errors.get().colwise().sum().template cast<double>();
+    if (trace.bias >= 0) add_column_sums(errors.view(), at(trace.bias));
   }
 
   void operator()(const embedding_trace<S>& trace) {
@@ -38,8 +38,7 @@ class trace_gradient {
   void operator()(const scale_trace<S>& trace) {
     const contiguous_rows<S> inputs(trace.inputs);
     const contiguous_rows<S> errors(trace.output_gradients);
-    product_ = inputs.get().cwiseProduct(errors.get());
-    vector(trace.weight) += product_.template cast<double>().colwise().sum();
+    add_column_dots(errors.view(), inputs.view(), at(trace.weight));
   }
 
   void operator()(const dense_trace<S>& trace) {
@@ -53,6 +52,7 @@ class trace_gradient {
     const parameter_block& b = layout_.block(block);
     return {sum_.data() + b.offset, b.rows, b.cols};
   }
+  double* at(index_t block) { return sum_.data() + layout_.block(block).offset; }
   Eigen::Map<Eigen::Matrix<double, 1, Eigen::Dynamic>> vector(index_t block) {
     const parameter_block& b = layout_.block(block);
     return {sum_.data() + b.offset, b.size()};

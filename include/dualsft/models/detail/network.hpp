@@ -274,21 +274,16 @@ void softmax_rows(row_matrix<S>& logits, std::span<const index_t> targets, std::
 /// gradient of that block summed over the trace's rows, to the array at `at`.
 template <class S, class Deliver>
 void trace_products(const affine_trace<S>& trace, Deliver&& deliver) {
-  const auto e = map_of(trace.output_gradients);
   deliver(trace.weight, [&](S* at) {
     add_at_b(trace.output_gradients, trace.inputs,
-             matrix_view<S>(at, e.cols(), trace.inputs.cols()));
+             matrix_view<S>(at, trace.output_gradients.cols(), trace.inputs.cols()));
   });
-  deliver(trace.bias, [&](S* at) { Eigen::Map<row_vector<S>>(at, e.cols()) += e.colwise().sum(); });
+  deliver(trace.bias, [&](S* at) { add_column_sums(trace.output_gradients, at); });
 }
 
 template <class S, class Deliver>
 void trace_products(const scale_trace<S>& trace, Deliver&& deliver) {
-  const auto x = map_of(trace.inputs);
-  const auto e = map_of(trace.output_gradients);
-  deliver(trace.weight, [&](S* at) {
-    Eigen::Map<row_vector<S>>(at, e.cols()) += e.cwiseProduct(x).colwise().sum();
-  });
+  deliver(trace.weight, [&](S* at) { add_column_dots(trace.output_gradients, trace.inputs, at); });
 }
 
 template <class S, class Deliver>

@@ -59,7 +59,7 @@ void network_curvature(const network_shape& shape, const S* theta, const S* p,
       add_at_b(view_of(e), view_of(tangent.input_of(shape, l, input)), weight);
     else if (input_tangent != nullptr)
       add_at_b(view_of(e), view_of(*input_tangent), weight);
-    Eigen::Map<row_vector<S>>(out + layer.bias.offset, layer.bias.rows) += re.colwise().sum();
+    add_column_sums<S>(view_of(re), out + layer.bias.offset);
 
     if (l == 0 && input_gradient_tangent == nullptr) return;
     back_through<S>(re, layer, theta, rate_below);
@@ -72,11 +72,8 @@ void network_curvature(const network_shape& shape, const S* theta, const S* p,
 
     if (shape.normed(l)) {
       const auto xhat = state.unit.array();
-      Eigen::Map<row_vector<S>>(out + shape.norm_offset, shape.head_input_size()) +=
-          (rate_below.array() * xhat + below.array() * tangent.unit.array())
-              .colwise()
-              .sum()
-              .matrix();
+      add_column_dots<S>(view_of(rate_below), view_of(state.unit), out + shape.norm_offset);
+      add_column_dots<S>(view_of(below), view_of(tangent.unit), out + shape.norm_offset);
       // through n = s .* xhat
       const auto s = shape.scale(theta).array();
       rate_below.array().rowwise() *= s;
