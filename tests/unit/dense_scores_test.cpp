@@ -253,6 +253,20 @@ TEST_CASE("the law is judged by the size of its terms, not of what cancellation 
   const dense_result found =
       dense_scores(exec::cpu{2}, p.g, p.inputs(), {score_order::first, step_geometry::plain, 1});
   CHECK(found.conservation.holds);
+  // Here the rows cancel too, so that only the terms themselves tell the scale.
+  for (index_t j = 0; j < 320; ++j)
+    for (index_t i = 0; i < 32; ++i) {
+      p.g(i, 320 + j) = p.g(32 + i, j) = -p.g(i, j);
+      p.g(32 + i, 320 + j) = p.g(i, j);
+    }
+  for (const score_order order : {score_order::first, score_order::joint}) {
+    const std::vector<double> ones(640, 1.0);
+    const dense_inputs<double> even{ones, ones, ones};
+    const dense_result nothing =
+        dense_scores(exec::cpu{2}, p.g, even, {order, step_geometry::plain, 1e-9});
+    CHECK(nothing.conservation.gap > 0);
+    CHECK(nothing.conservation.holds);
+  }
   // A law that is really broken does not hold: move one coordinate's total by a millionth.
   detail::column_sums sums;
   std::vector<double> rows(64), phi(640);
@@ -283,6 +297,18 @@ TEST_CASE("NaN and infinity are reported where they are") {
         CHECK_FALSE(found.conservation.holds);
         CHECK(expected.non_finite.first_column == 211);
       }
+  problem<double> wide(4, 100, storage::row_major);
+  wide.g(1, 77) = infinity;
+  dense_panels scoring(exec::cpu{1}, {score_order::first, step_geometry::plain, 1}, 4, 100);
+  std::vector<double> phi(50);
+  for (const index_t first : {0, 50}) {
+    CHECK(scoring.first_non_finite() == -1);
+    scoring.add(wide.g.transposed().middle_rows(first, 50).transposed(),
+                dense_inputs<double>{vector_view<const double>(wide.v).subview(first, 50), {}, {}},
+                phi);
+  }
+  CHECK(scoring.first_non_finite() == 77);
+
   problem<double> p(4, 10, storage::row_major);
   p.v[3] = infinity;
   const dense_result found =

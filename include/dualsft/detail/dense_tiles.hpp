@@ -139,11 +139,7 @@ void walk_packed(matrix_view<const T> x, index_range columns, Finish& finish, do
   tile_vectors v(width);
   for (index_t first = columns.begin; first < columns.end; first += width) {
     const index_t count = std::min(width, columns.end - first);
-    if (count < width) {  // columns of zeros, with factors of zero
-      std::fill(tile.begin(), tile.end(), T{0});
-      std::fill(v.a.begin(), v.a.end(), 0.0);
-      std::fill(v.b.begin(), v.b.end(), 0.0);
-    }
+    if (count < width) std::fill(tile.begin(), tile.end(), T{0});  // zeros add nothing
     for (index_t i = 0; i < x.rows(); ++i) {
       T* to = tile.data() + i * width;
       const T* from = x.data() + i * x.row_stride() + first * x.col_stride();
