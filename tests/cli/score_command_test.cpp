@@ -113,11 +113,9 @@ void check_close(const std::vector<double>& x, const std::vector<double>& y) {
 
 TEST_CASE("scores, selections and summary agree with the definition") {
   const bench b;
-  const std::pair<std::string, score_order> orders[] = {{"first", score_order::first},
-                                                        {"diagonal", score_order::diagonal},
-                                                        {"full", score_order::full},
-                                                        {"joint", score_order::joint}};
-  for (const auto& [name, order] : orders)
+  for (const score_order order :
+       {score_order::first, score_order::diagonal, score_order::full, score_order::joint}) {
+    const std::string name(name_of(order));
     for (const std::string step : {"sgd", "adamw"})
       for (const bool fortran : {false, true})
         for (const std::string limit : {"1GiB", "40000"}) {
@@ -193,6 +191,7 @@ TEST_CASE("scores, selections and summary agree with the definition") {
           CHECK(s["parameter_boundary_gap"].get<double>() ==
                 key(parameters, by_parameter[69]) - key(parameters, by_parameter[70]));
         }
+  }
 }
 
 TEST_CASE("float32, equal scores and full budgets") {
