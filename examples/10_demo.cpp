@@ -69,7 +69,20 @@ std::string general_sentence(random_source& random) {
   const auto pick = [&](const auto& words) {
     return std::string(words[random.below(static_cast<index_t>(std::size(words)))]);
   };
-  return pick(subjects) + " " + pick(verbs) + " " + pick(objects) + pick(ends) + ". ";
+  const std::string sentence =
+      pick(subjects) + " " + pick(verbs) + " " + pick(objects) + pick(ends);
+  switch (random.below(4)) {
+    case 0:
+      return "In " + std::to_string(1500 + random.below(500)) + " " + sentence + ". ";
+    case 1:
+      return "Eva and Tom say: " + sentence + "! ";
+    case 2:
+      return "They counted " + std::to_string(2 + random.below(900)) +
+             " ships = " + std::to_string(1 + random.below(9)) + " fleets. Then " + sentence +
+             ".\n";
+    default:
+      return "So " + sentence + "? ";
+  }
 }
 
 std::string general_text(index_t bytes, std::uint64_t seed) {
@@ -229,6 +242,8 @@ struct seed_state {
   selection_result<float> selection;
   index_set random_mask;
   std::vector<index_t> random_examples;
+  double selected_diversity = 0;  // 1 - mean pairwise cosine of embeddings at theta_0
+  double random_diversity = 0;
 };
 
 training_options tuning(const settings& s, std::uint64_t seed) {
@@ -263,11 +278,13 @@ void prepare(const settings& s, seed_state& state, std::uint64_t seed) {
       select(one, scored, std::span<const float>(state.theta_0), warm, state.data.split, options);
 
   random_source random(seed, 5);
-  state.random_mask = stratified_random_mask(state.model->layout(),
-                                             state.selection.mask.selected.size(), random);
+  state.random_mask =
+      stratified_random_mask(state.model->layout(), state.selection.mask.selected.size(), random);
   state.random_examples = state.data.split.pool;
   random.shuffle(std::span<index_t>(state.random_examples));
   state.random_examples.resize(state.selection.examples.size());
+  state.selected_diversity = diversity(*state.model, state.selection.examples);
+  state.random_diversity = diversity(*state.model, state.random_examples);
 }
 
 struct method {
@@ -381,12 +398,14 @@ int run(const settings& s) {
                     {"general", general},
                     {"clean_share", clean}});
   }
-  std::vector<double> conservation, parameter_gap, data_gap, share;
+  std::vector<double> conservation, parameter_gap, data_gap, share, selected, random;
   for (const seed_state& state : states) {
     conservation.push_back(state.selection.scores.conservation.gap);
     parameter_gap.push_back(state.selection.mask.gap);
     data_gap.push_back(state.selection.subset.gap);
     share.push_back(state.selection.scores.direction.second_order_share);
+    selected.push_back(state.selected_diversity);
+    random.push_back(state.random_diversity);
   }
   std::printf("\nconservation gap        %s\n",
               cell(summarise(conservation), "%.1e ± %.1e").c_str());
@@ -394,6 +413,8 @@ int run(const settings& s) {
               cell(summarise(parameter_gap), "%.1e ± %.1e").c_str());
   std::printf("data boundary gap       %s\n", cell(summarise(data_gap), "%.1e ± %.1e").c_str());
   std::printf("second-order share      %s\n", cell(summarise(share), "%.1e ± %.1e").c_str());
+  std::printf("diversity, selected     %s\n", cell(summarise(selected)).c_str());
+  std::printf("diversity, random       %s\n", cell(summarise(random)).c_str());
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   std::printf("seconds                 %.0f\n", seconds);
@@ -404,6 +425,8 @@ int run(const settings& s) {
                                      {"parameter_boundary_gap", parameter_gap},
                                      {"data_boundary_gap", data_gap},
                                      {"second_order_share", share},
+                                     {"selected_diversity", selected},
+                                     {"random_diversity", random},
                                      {"seconds", seconds}};
     std::ofstream(s.json) << all.dump(2) << "\n";
   }
