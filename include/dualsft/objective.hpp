@@ -25,7 +25,7 @@ struct validation_objective {
   index_t batch_size = 32;
 };
 
-validation_objective(example_span) -> validation_objective<no_preservation>;
+validation_objective(example_span)->validation_objective<no_preservation>;
 template <class Prior>
 validation_objective(example_span, Prior, double) -> validation_objective<Prior>;
 template <class Prior>
