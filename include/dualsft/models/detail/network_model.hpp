@@ -287,11 +287,12 @@ class network_model {
       const index_t rows = std::min(most, total - chunk.first);
       const auto count = static_cast<std::size_t>(rows);
       chunk.input.resize(rows, shape().input_size());
-      chunk.targets.resize(count);
-      chunk.examples.resize(count);
-      chunk.shares.resize(count);
-      chunk.ids.resize(static_cast<std::size_t>(rows * per_row));
-      chunk.id_examples.resize(chunk.ids.size());
+      // assign, as GCC 12 sees overflows in vector::resize once that is inlined.
+      chunk.targets.assign(count, 0);
+      chunk.examples.assign(count, 0);
+      chunk.shares.assign(count, 0);
+      chunk.ids.assign(static_cast<std::size_t>(rows * per_row), 0);
+      chunk.id_examples.assign(chunk.ids.size(), 0);
       for (std::size_t t = 0; t < count; ++t) {
         while (row == input().rows(examples[k])) {
           ++k;
