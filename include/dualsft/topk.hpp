@@ -24,10 +24,10 @@ namespace dualsft {
 /// \return         see topk_result
 /// \throws invalid_argument  if k is outside [0, n]; whatever the source throws
 ///
-/// Cost: cpu evaluates every score once and a sample of at most 2^18 twice, in O(n + K) expected;
-/// if the sample misleads (heavy ties, adversarial order) at most six more passes. Memory beyond
-/// the source: 8 bytes per selected for the result and at most 5 for the search, plus a fixed
-/// 5 MB and 0.6 MB per thread. reference: O(n log n), 16 n bytes.
+/// Cost: cpu evaluates every score once, and a sample of at most 2^18 twice, in O(n + K) expected;
+/// a K-th score that very many share costs part of a second pass; a sample that misleads at most
+/// seven more. Memory beyond the source: 8 bytes per selected for the result and at most 5 for the
+/// search, plus a fixed 5 MB and 1 MB per thread. reference: O(n log n), 16 n bytes.
 /// Numerics: comparisons and one subtraction; every policy and every thread count gives equal bits.
 /// Determinism: the result depends on the scores alone.
 /// Source: selection by phi_P, Algorithm 1; the gap is that of Corollary 1. Ties and NaN, which

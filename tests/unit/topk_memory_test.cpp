@@ -130,7 +130,7 @@ TEST_CASE("memory: at most 16 bytes per selected beyond a fixed amount, never O(
       CAPTURE(kind);
       CAPTURE(k);
       CHECK(result.selected.size() == k);
-      CHECK(used <= 16 * k + (5 << 20) + 2 * (6 << 17));
+      CHECK(used <= 16 * k + (5 << 20) + 2 * (1 << 20));
     }
 }
 
