@@ -8,6 +8,7 @@
 // on example 2
 // on example 0
 // conservation holds: yes
+
 // [readme]
 #include <cstdio>
 #include <dualsft/dualsft.hpp>

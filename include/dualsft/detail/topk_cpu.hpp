@@ -25,7 +25,7 @@
 /// Streaming selection. One pass does it all when a sample has bracketed the K-th score:
 ///
 ///     score > high          selected for certain: its index is kept as a 2-byte gap
-///     low <= score <= high  near the boundary: index and value are kept, and decided afterwards
+///     low <= score <= high  close the boundary: index and value are kept, and decided afterwards
 ///     score < low, NaN      out
 ///
 /// The bracket is then checked against exact counts. A sample can be wrong, so every path below
@@ -169,10 +169,10 @@ class topk_search {
 
   struct alignas(128) scanned_part {  // threads write into theirs all the time
     gap_list above;
-    gap_list near;
+    gap_list close;
     segmented_list<double> near_scores;
     index_t nans = 0;
-    index_t greater = 0;  // near scores above the K-th
+    index_t greater = 0;  // close scores above the K-th
     index_t equal = 0;
     index_t ties = 0;        // of the equal ones, how many are selected
     index_t told_above = 0;  // what the shared counts know of this part
@@ -185,23 +185,23 @@ class topk_search {
     if (!scan(range, parts)) return std::nullopt;
 
     index_t above = 0;
-    index_t near = 0;
+    index_t close = 0;
     topk_result result;
     for (const auto& part : parts) {
       above += part.above.size();
-      near += part.near.size();
+      close += part.close.size();
       result.nan_count += part.nans;
     }
     const index_t numbers = n_ - result.nan_count;
     const index_t wanted = std::min(k_, numbers);
-    if (wanted > above + near || (wanted <= above && wanted > 0)) return std::nullopt;
+    if (wanted > above + close || (wanted <= above && wanted > 0)) return std::nullopt;
 
     const double kth = wanted > 0 ? decide(parts, wanted - above, result) : infinity;
-    if (wanted == above + near && wanted < numbers)
+    if (wanted == above + close && wanted < numbers)
       result.next = survey(std::nextafter(range.low, -infinity)).best;
     result.gap = boundary_gap(result.kth, result.next);
     result.selected = emit(parts, [&](const scanned_part& part, auto&& sink) {
-      gap_list::reader near_indices(part.near);
+      gap_list::reader near_indices(part.close);
       index_t ties = part.ties;
       part.near_scores.for_each([&](double x) {
         const index_t index = near_indices.next();
@@ -214,19 +214,19 @@ class topk_search {
   /// Every four tiles, adds what a part holds to what all hold; false if that is too much. The
   /// bound on memory may be overrun by so many tiles.
   bool tell(const place& at, scanned_part& part, std::atomic<index_t>& above,
-            std::atomic<index_t>& near) const {
+            std::atomic<index_t>& close) const {
     if (at.offset / score_tile % 4 != 0) return true;
     const index_t new_above = part.above.size() - std::exchange(part.told_above, part.above.size());
-    const index_t new_near = part.near.size() - std::exchange(part.told_near, part.near.size());
+    const index_t new_near = part.close.size() - std::exchange(part.told_near, part.close.size());
     return above.fetch_add(new_above) + new_above <= k_ &&
-           near.fetch_add(new_near) + new_near <= near_limit_;
+           close.fetch_add(new_near) + new_near <= near_limit_;
   }
 
   void start_lists(std::vector<scanned_part>& parts) const {
     for (std::size_t p = 0; p < parts.size(); ++p) {
       const index_t first = split_range(n_, parts_, static_cast<index_t>(p), score_tile).begin;
       parts[p].above = gap_list(first);
-      parts[p].near = gap_list(first);
+      parts[p].close = gap_list(first);
     }
   }
 
@@ -241,7 +241,7 @@ class topk_search {
   /// One pass; false if too many scores were in the bracket, or above it, to be of use.
   bool scan(const bracket& range, std::vector<scanned_part>& parts) const {
     std::atomic<index_t> above = 0;
-    std::atomic<index_t> near = 0;
+    std::atomic<index_t> close = 0;
     std::atomic<bool> fits = true;
     start_lists(parts);
     for_tiles([&](const place& at, std::span<const double> scores) {
@@ -263,28 +263,28 @@ class topk_search {
         near_count += x > range.high ? 0u : 1u;
       }
       part.above.append(offset, std::span(above_positions).first(above_count));
-      part.near.append(offset, std::span(near_positions).first(near_count));
+      part.close.append(offset, std::span(near_positions).first(near_count));
       part.near_scores.append(std::span<const double>(near_scores).first(near_count));
-      if (!tell(at, part, above, near)) fits = false;
+      if (!tell(at, part, above, close)) fits = false;
       return fits.load(std::memory_order_relaxed);
     });
     return fits;
   }
 
-  /// Finds (and returns) the `wanted`-th of the near scores and how many ties each part may keep:
+  /// Finds (and returns) the `wanted`-th of the close scores and how many ties each part may keep:
   /// the lower indices first.
   double decide(std::vector<scanned_part>& parts, index_t wanted, topk_result& result) const {
     std::vector<double> values;
-    index_t near = 0;
-    for (const auto& part : parts) near += part.near.size();
-    values.reserve(static_cast<std::size_t>(near));
+    index_t close = 0;
+    for (const auto& part : parts) close += part.close.size();
+    values.reserve(static_cast<std::size_t>(close));
     for (const auto& part : parts)
       part.near_scores.for_each([&](double x) { values.push_back(x); });
     const auto at = values.begin() + (wanted - 1);
     std::nth_element(values.begin(), at, values.end(), std::greater<>());
     const double kth = *at;
     result.kth = kth + 0.0;
-    if (wanted < near) result.next = *std::max_element(at + 1, values.end()) + 0.0;
+    if (wanted < close) result.next = *std::max_element(at + 1, values.end()) + 0.0;
 
     index_t greater = 0;
     for (auto& part : parts) {
@@ -383,12 +383,12 @@ class topk_search {
 
     for_tiles([&](const place& at, std::span<const double> scores) {
       scanned_part& part = parts[at.part];
-      for (std::size_t i = 0; i < scores.size() && part.near.size() < part.ties; ++i)
-        if (scores[i] == kth) part.near.push_back(at.offset + static_cast<index_t>(i));
-      return part.near.size() < part.ties;
+      for (std::size_t i = 0; i < scores.size() && part.close.size() < part.ties; ++i)
+        if (scores[i] == kth) part.close.push_back(at.offset + static_cast<index_t>(i));
+      return part.close.size() < part.ties;
     });
     result.selected = emit(parts, [](const scanned_part& part, auto&& sink) {
-      gap_list::reader ties(part.near);
+      gap_list::reader ties(part.close);
       for (index_t t = 0; t < part.ties; ++t) sink(ties.next());
     });
     return result;
@@ -398,7 +398,7 @@ class topk_search {
   bool scan_above(double kth, std::vector<scanned_part>& parts) const {
     const double low = std::nextafter(kth, infinity);
     std::atomic<index_t> above = 0;
-    std::atomic<index_t> near = 0;
+    std::atomic<index_t> close = 0;
     std::atomic<bool> fits = true;
     start_lists(parts);
     for_tiles([&](const place& at, std::span<const double> scores) {
@@ -410,7 +410,7 @@ class topk_search {
       for (const double x : scores) equal += x == kth ? 1 : 0;
       part.equal += equal;
       part.nans += count_nans(scores);
-      if (!tell(at, part, above, near)) fits = false;
+      if (!tell(at, part, above, close)) fits = false;
       return fits.load(std::memory_order_relaxed);
     });
     return fits;
