@@ -225,13 +225,13 @@ inline npy_header read_npy_header(const file_handle& file) {
          in_quotes(magic.substr(0, static_cast<std::size_t>(std::min<index_t>(
                                        got, static_cast<index_t>(npy_magic.size()))))),
          in_quotes(npy_magic) + " and a header (is it a .npy file?)");
-  const int major = start[6], minor = start[7];
-  if (major < 1 || major > 3 || minor != 0)
-    fail("version", std::to_string(major) + "." + std::to_string(minor), "1.0, 2.0 or 3.0");
+  const int format = start[6], revision = start[7];
+  if (format < 1 || format > 3 || revision != 0)
+    fail("version", std::to_string(format) + "." + std::to_string(revision), "1.0, 2.0 or 3.0");
 
   index_t length = start[8] | (start[9] << 8);
   index_t prefix = 10;
-  if (major > 1) {
+  if (format > 1) {
     prefix = 12;
     if (got < prefix) fail("header length", "end of file", "4 bytes");
     length |= (index_t{start[10]} << 16) | (index_t{start[11]} << 24);
