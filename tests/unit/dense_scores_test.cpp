@@ -173,10 +173,21 @@ TEST_CASE_TEMPLATE("every order, step, storage and size agrees with the definiti
     }
 }
 
-TEST_CASE("tiles of several widths: rows enough that a tile is narrow, columns enough for many") {
+TEST_CASE(
+    "tiles of several widths, shared by teams: tall enough for one, wide enough for several") {
   for (const score_order order : {score_order::diagonal, score_order::joint}) {
     problem<float> tall(5003, 600, storage::row_major);
-    check_against_reference(tall, exec::cpu{1}, {order, step_geometry::plain, 1e-3});
+    for (const int threads : {1, 2, 3})
+      check_against_reference(tall, exec::cpu{threads}, {order, step_geometry::plain, 1e-3});
+    problem<double> square(701, 1203, storage::padded_rows);
+    for (const int threads : {2, 3, 4, 7, 16}) {
+      const score_rule rule{order, step_geometry::adamw, 1e-3};
+      check_against_reference(square, exec::cpu{threads}, rule);
+      const dense_result a = dense_scores(exec::cpu{threads}, square.g, square.inputs(), rule);
+      const dense_result b = dense_scores(exec::cpu{threads}, square.g, square.inputs(), rule);
+      CHECK(a.data_scores == b.data_scores);
+      CHECK(a.parameter_scores == b.parameter_scores);
+    }
     problem<float> wide(9, 9000, storage::padded_rows);
     check_against_reference(wide, exec::cpu{2}, {order, step_geometry::adamw, 1e-3});
   }

@@ -4,11 +4,13 @@
 #include <algorithm>
 #include <cmath>
 #include <dualsft/conservation.hpp>
+#include <dualsft/detail/dense_exchange.hpp>
 #include <dualsft/detail/dense_tiles.hpp>
 #include <dualsft/execution.hpp>
 #include <dualsft/projection.hpp>
 #include <dualsft/views.hpp>
 #include <limits>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -118,6 +120,70 @@ double sum_of_terms(const Policy& policy, matrix_view<const T> x, const Inputs& 
 
 namespace cpu {
 
+/// What the threads found, to be added in their order.
+struct column_parts {
+  std::vector<std::vector<double>> rows;  ///< sum_j x_ij (a_j + b_j x_ij) over a part's columns
+  std::vector<column_sums> sums;
+
+  explicit column_parts(int parts)
+      : rows(static_cast<std::size_t>(parts)), sums(static_cast<std::size_t>(parts)) {}
+};
+
+/// Teams over the columns that fill whole tiles, then the few that are left.
+template <bool Quadratic, class T, class Finish, class Factors>
+column_parts exchange_columns(const exec::cpu& policy, matrix_view<const T> x, Finish&& finish,
+                              Factors&& factors) {
+  const index_t whole = x.cols() / tile_grain * tile_grain;
+  const exchange_plan plan = exchange_plan::of<T>(x.rows(), whole, thread_count(policy));
+  column_parts parts(plan.teams + 1);
+  for (auto& rows : parts.rows) rows.assign(static_cast<std::size_t>(x.rows()), 0.0);
+  std::vector<std::unique_ptr<exchange_team<T>>> teams;
+  for (int t = 0; t < plan.teams; ++t)
+    teams.push_back(std::make_unique<exchange_team<T>>(
+        split_range(whole, plan.teams, t, tile_grain), x.rows(), plan.members));
+  run_together(plan.teams * plan.members, [&](int thread) {
+    const int team = thread / plan.members, member = thread % plan.members;
+    const index_range rows = split_range(x.rows(), plan.members, member, row_group);
+    const auto into = [&](index_t first, index_t count, const double* g, const double* q, double* a,
+                          double* b) {
+      finish(parts.sums[static_cast<std::size_t>(team)], first, count, g, q, a, b);
+    };
+    walk_exchanging<Quadratic>(x.middle_rows(rows.begin, rows.size()),
+                               *teams[static_cast<std::size_t>(team)], member, into, factors,
+                               parts.rows[static_cast<std::size_t>(team)].data() + rows.begin);
+  });
+  const auto into = [&](index_t first, index_t count, const double* g, const double* q, double* a,
+                        double* b) { finish(parts.sums.back(), first, count, g, q, a, b); };
+  walk_packed<Quadratic>(x, {whole, x.cols()}, into, parts.rows.back().data());
+  return parts;
+}
+
+/// Threads over ranges of columns, which do not wait for each other.
+template <bool Quadratic, class T, class Finish, class Known>
+column_parts separate_columns(const exec::cpu& policy, matrix_view<const T> x, Finish&& finish,
+                              Known&& known) {
+  constexpr index_t least_columns = 256;  // of a thread
+  column_parts parts(thread_count(policy));
+  parallel_ranges(policy, x.cols(), least_columns, [&](int part, index_range range) {
+    auto& rows = parts.rows[static_cast<std::size_t>(part)];
+    rows.assign(static_cast<std::size_t>(x.rows()), 0.0);
+    const auto into = [&](index_t first, index_t count, const double* g, const double* q, double* a,
+                          double* b) {
+      finish(parts.sums[static_cast<std::size_t>(part)], first, count, g, q, a, b);
+    };
+    if (x.col_stride() == 1) {
+      const index_t whole = range.end - range.size() % tile_grain;
+      walk_known(x, {range.begin, whole}, known, into, rows.data());
+      walk_packed<Quadratic>(x, {whole, range.end}, into, rows.data());
+    } else if (x.row_stride() == 1) {
+      walk_contiguous_columns<Quadratic>(x, range, into, rows.data());
+    } else {
+      walk_packed<Quadratic>(x, range, into, rows.data());
+    }
+  });
+  return parts;
+}
+
 /// Scores of all columns of `x`; data_scores += the part of the rows that lies in them.
 ///
 /// \param inputs  of these columns \param offset  of these columns within the whole matrix
@@ -125,48 +191,33 @@ template <class T, class Inputs>
 void dense_columns(const exec::cpu& policy, matrix_view<const T> x, const Inputs& inputs,
                    const score_rule& rule, index_t offset, std::span<double> data_scores,
                    vector_view<double> phi, column_sums& sums) {
-  constexpr index_t least_columns = 256;  // of a thread
-  const auto rows = static_cast<std::size_t>(x.rows());
-  const int threads = thread_count(policy);
-  std::vector<std::vector<double>> partial_rows(static_cast<std::size_t>(threads));
-  std::vector<column_sums> partial_sums(static_cast<std::size_t>(threads));
-  parallel_ranges(policy, x.cols(), least_columns, [&](int part, index_range range) {
-    auto& row_sums = partial_rows[static_cast<std::size_t>(part)];
-    auto& part_sums = partial_sums[static_cast<std::size_t>(part)];
-    row_sums.assign(rows, 0.0);
-    const auto finish = [&](index_t first, index_t count, const double* g, const double* q,
-                            double* a, double* b) {
-      part_sums.add(finish_columns(rule, inputs, offset, first, count, g, q, a, b, phi));
-    };
-    const auto known = [&](index_t first, index_t count, double* a) {
-      for (index_t j = first; j < first + count; ++j)
-        a[j - first] = project_column(rule, inputs, j, 0.0).p;
-    };
-    const bool joint = rule.order == score_order::joint;
-    const bool waits = joint || rule.order == score_order::diagonal;  // for the sums
-    const index_range whole{range.begin, range.end - range.size() % tile_grain};
-    const index_range rest = x.col_stride() == 1 ? index_range{whole.end, range.end} : range;
-    if (x.col_stride() != 1 && x.row_stride() == 1) {
-      joint ? walk_contiguous_columns<true>(x, range, finish, row_sums.data())
-            : walk_contiguous_columns<false>(x, range, finish, row_sums.data());
-      return;
+  const auto finish = [&](column_sums& into, index_t first, index_t count, const double* g,
+                          const double* q, double* a, double* b) {
+    into.add(finish_columns(rule, inputs, offset, first, count, g, q, a, b, phi));
+  };
+  const auto factors = [&](index_t first, index_t count, const double* g, double* a, double* b) {
+    for (index_t k = 0; k < count; ++k) {
+      const projected at = project_column(rule, inputs, first + k, g[k]);
+      a[k] = at.p;
+      b[k] = rule.eta * at.curvature / 12;
     }
-    if (x.col_stride() == 1 && whole.size() > 0) {
-      if (joint)
-        walk_exchanging<true>(x, whole, finish, row_sums.data());
-      else if (waits)
-        walk_exchanging<false>(x, whole, finish, row_sums.data());
-      else
-        walk_known(x, whole, known, finish, row_sums.data());
-    }
-    joint ? walk_packed<true>(x, rest, finish, row_sums.data())
-          : walk_packed<false>(x, rest, finish, row_sums.data());
-  });
+  };
+  const auto known = [&](index_t first, index_t count, double* a) {
+    for (index_t k = 0; k < count; ++k) a[k] = project_column(rule, inputs, first + k, 0.0).p;
+  };
+  const bool joint = rule.order == score_order::joint;
+  const bool waits = joint || rule.order == score_order::diagonal;  // for the sums
+  const bool exchanges = waits && x.col_stride() == 1 && x.cols() >= tile_grain && x.rows() > 0;
+  const column_parts parts = exchanges
+                                 ? (joint ? exchange_columns<true>(policy, x, finish, factors)
+                                          : exchange_columns<false>(policy, x, finish, factors))
+                                 : (joint ? separate_columns<true>(policy, x, finish, known)
+                                          : separate_columns<false>(policy, x, finish, known));
 
   score_totals row_totals;
-  for (std::size_t i = 0; i < rows; ++i) {
+  for (std::size_t i = 0; i < data_scores.size(); ++i) {
     double score = 0;
-    for (const auto& part : partial_rows)
+    for (const auto& part : parts.rows)
       if (!part.empty()) score += part[i];
     score *= rule.eta;
     data_scores[i] += score;
@@ -174,7 +225,7 @@ void dense_columns(const exec::cpu& policy, matrix_view<const T> x, const Inputs
     row_totals.absolute += std::abs(score);
   }
   column_sums here;
-  for (const column_sums& part : partial_sums) here.add(part);
+  for (const column_sums& part : parts.sums) here.add(part);
 
   // The law holds for any columns by themselves. Nearly always the scores alone explain what
   // rounding left; only where they cancelled to almost nothing are the terms looked at again.

@@ -6,12 +6,13 @@
 #include <dualsft/detail/lanes.hpp>
 #include <dualsft/execution.hpp>
 #include <dualsft/views.hpp>
+#include <new>
 #include <vector>
 
 /// Walks over a range of columns of a matrix that load every element from memory once and still
 /// give each column its sum before the column's elements are multiplied.
 ///
-/// Four shapes of memory, one contract. A walk calls
+/// Several shapes of memory (one more in dense_exchange.hpp), one contract. A walk calls
 ///
 ///     finish(first, width, g, q, a, b)
 ///
@@ -24,7 +25,7 @@ namespace dualsft::detail::cpu {
 inline constexpr index_t tile_grain = 16;
 /// Rows that share one load and store of the column sums. More would save instructions and lose
 /// more: rows whose distance is a power of two compete for the same cache sets and memory banks.
-inline constexpr index_t row_group = 2;
+inline constexpr index_t row_group = 1;
 /// How many rows ahead the tile is prefetched: its rows are too short for the hardware to follow.
 inline constexpr index_t rows_ahead = 2;
 
@@ -118,9 +119,24 @@ void sweep_tile(const T* x, index_t row_stride, index_t row_count, index_t width
                                       kept_stride, a, b, g, q, rows + i, nullptr);
 }
 
-/// The four d-long rows of numbers that belong to one tile.
+/// Starts vectors at a cache line, so that no lane is loaded from two.
+template <class T>
+struct line_allocator {
+  using value_type = T;
+  static constexpr std::align_val_t line{64};
+  line_allocator() = default;
+  template <class U>
+  explicit line_allocator(const line_allocator<U>&) {}
+  T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), line)); }
+  void deallocate(T* p, std::size_t) noexcept { ::operator delete(p, line); }
+  friend bool operator==(const line_allocator&, const line_allocator&) { return true; }
+};
+template <class T>
+using line_vector = std::vector<T, line_allocator<T>>;
+
+/// The numbers of one tile's columns.
 struct tile_vectors {
-  std::vector<double> g, q, a, b;
+  line_vector<double> g, q, a, b;
   explicit tile_vectors(index_t width)
       : g(static_cast<std::size_t>(width)), q(g.size()), a(g.size()), b(g.size()) {}
   void clear_sums() {
@@ -135,7 +151,7 @@ void walk_packed(matrix_view<const T> x, index_range columns, Finish& finish, do
   constexpr index_t widest = 256 / static_cast<index_t>(sizeof(T));
   const index_t width =
       std::min(widest, (columns.size() + tile_grain - 1) / tile_grain * tile_grain);
-  std::vector<T> tile(static_cast<std::size_t>(x.rows() * width));
+  line_vector<T> tile(static_cast<std::size_t>(x.rows() * width));
   tile_vectors v(width);
   for (index_t first = columns.begin; first < columns.end; first += width) {
     const index_t count = std::min(width, columns.end - first);
@@ -172,45 +188,6 @@ void walk_known(matrix_view<const T> x, index_range columns, Begin& begin, Finis
                                       first + width < columns.end ? from + width : nullptr);
     finish(first, count, v.g.data(), v.q.data(), v.a.data(), v.b.data());
   }
-}
-
-/// Rows are contiguous and a follows from the sums. The tile that was summed last lies in a buffer
-/// that fits the second-level cache; while the next tile streams in from memory to be summed, it
-/// takes the buffer's place element by element as the old one is multiplied. So loads from memory
-/// never pause, and a row stride that is a power of two, which would map a tile of the matrix
-/// itself to a few cache sets, does no harm.
-template <bool Quadratic, class T, class Finish>
-void walk_exchanging(matrix_view<const T> x, index_range columns, Finish& finish, double* rows) {
-  constexpr auto size = static_cast<index_t>(sizeof(T));
-  constexpr index_t cache_bytes = index_t{5} << 18;
-  const index_t fitting = cache_bytes / size / std::max<index_t>(1, x.rows());
-  const index_t width = std::clamp(fitting / tile_grain * tile_grain, 256 / size, 4096 / size);
-  const index_t tiles = (columns.size() + width - 1) / width;
-  // Widths do not grow from tile to tile: what is left of a wider old tile is multiplied apart.
-  const index_t widest = split_range(columns.size(), tiles, 0, tile_grain).size();
-  std::vector<T> kept(static_cast<std::size_t>(x.rows() * widest));
-  tile_vectors v(widest);
-  index_t previous = 0;
-  for (index_t t = 0; t < tiles; ++t) {
-    const index_range tile = split_range(columns.size(), tiles, t, tile_grain);
-    const index_t first = columns.begin + tile.begin;
-    const T* from = x.data() + first;
-    const T* next_tile = t + 1 < tiles ? from + tile.size() : nullptr;
-    v.clear_sums();
-    // The first of these multiplies zeros by zeros.
-    sweep_tile<sweep::exchange, Quadratic, T>(from, x.row_stride(), x.rows(), tile.size(),
-                                              kept.data(), widest, v.a.data(), v.b.data(),
-                                              v.g.data(), v.q.data(), rows, next_tile);
-    if (const index_t done = tile.size(); done < previous)
-      sweep_tile<sweep::multiply, Quadratic, T>(kept.data() + done, widest, x.rows(),
-                                                previous - done, kept.data(), 0, v.a.data() + done,
-                                                v.b.data() + done, nullptr, nullptr, rows, nullptr);
-    finish(first, tile.size(), v.g.data(), v.q.data(), v.a.data(), v.b.data());
-    previous = tile.size();
-  }
-  sweep_tile<sweep::multiply, Quadratic, T>(kept.data(), widest, x.rows(), previous, kept.data(), 0,
-                                            v.a.data(), v.b.data(), nullptr, nullptr, rows,
-                                            nullptr);
 }
 
 /// Sum and, if Quadratic, sum of squares of a contiguous column.

@@ -76,8 +76,9 @@ DUALSFT_INLINE void multiply_add(lane_vector& sum, const lane_vector& a, const l
   sum += a * b;
 }
 
+/// Into the second level of cache: the first has few slots for lines on their way from memory.
 DUALSFT_INLINE void prefetch_line(const void* address) {
-  __builtin_prefetch(address, 0, 3);
+  __builtin_prefetch(address, 0, 2);
 }
 
 #else
