@@ -77,11 +77,12 @@ int main() {
   model.map.add("bias", 1, 1);
   random_source random(1);
   for (int i = 0; i < 100; ++i) {  // the label depends on the first two features alone
-    for (int j = 0; j < 8; ++j) model.x.push_back(random.normal());
-    model.y.push_back(
-        model.x[static_cast<std::size_t>(8 * i)] + model.x[static_cast<std::size_t>(8 * i + 1)] > 0
-            ? 1.0
-            : -1.0);
+    double score = 0;
+    for (int j = 0; j < 8; ++j) {
+      model.x.push_back(random.normal());
+      if (j < 2) score += model.x.back();
+    }
+    model.y.push_back(score > 0 ? 1.0 : -1.0);
   }
   const data_split split =
       split_records(100, {.validation = 20, .anchors = 0, .warmup_fraction = 0});

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "score_output.hpp"
 
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <dualsft/error.hpp>
 #include <filesystem>
 #include <system_error>

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "terminal.hpp"
 
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>

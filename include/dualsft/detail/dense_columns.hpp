@@ -138,6 +138,7 @@ column_parts exchange_columns(const exec::cpu& policy, matrix_view<const T> x, F
   column_parts parts(plan.teams + 1);
   for (auto& rows : parts.rows) rows.assign(static_cast<std::size_t>(x.rows()), 0.0);
   std::vector<std::unique_ptr<exchange_team<T>>> teams;
+  teams.reserve(static_cast<std::size_t>(plan.teams));
   for (int t = 0; t < plan.teams; ++t)
     teams.push_back(std::make_unique<exchange_team<T>>(
         split_range(whole, plan.teams, t, tile_grain), x.rows(), plan.members));

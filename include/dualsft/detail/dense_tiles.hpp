@@ -45,12 +45,12 @@ void sweep_rows(const T* x, index_t row_stride, index_t width, T* kept, index_t 
   constexpr bool sums = Work != sweep::multiply;
   constexpr bool multiplies = Work != sweep::sum;
   constexpr index_t line = 64 / static_cast<index_t>(sizeof(T));
-  constexpr int steps = static_cast<int>(tile_grain) / lane_count;
+  constexpr index_t steps = tile_grain / lane_count;
   lane_vector dots[R][steps];  // one chain of additions per step, so that none waits for another
   DUALSFT_UNROLL
   for (int r = 0; r < R; ++r) {
     DUALSFT_UNROLL
-    for (int s = 0; s < steps; ++s) clear_lanes(dots[r][s]);
+    for (index_t s = 0; s < steps; ++s) clear_lanes(dots[r][s]);
   }
   for (index_t block = 0; block < width; block += tile_grain) {
     if (ahead != nullptr)
@@ -58,7 +58,7 @@ void sweep_rows(const T* x, index_t row_stride, index_t width, T* kept, index_t 
         for (index_t j = block; j < block + tile_grain; j += line)
           prefetch_line(ahead + r * row_stride + j);
     DUALSFT_UNROLL
-    for (int s = 0; s < steps; ++s) {
+    for (index_t s = 0; s < steps; ++s) {
       const index_t j = block + s * lane_count;
       lane_vector aj, bj, gj, qj;
       if constexpr (multiplies) load_lanes(aj, a + j);
@@ -92,7 +92,7 @@ void sweep_rows(const T* x, index_t row_stride, index_t width, T* kept, index_t 
   }
   if constexpr (multiplies)
     for (int r = 0; r < R; ++r) {
-      for (int s = 1; s < steps; ++s) add_lanes(dots[r][0], dots[r][s]);
+      for (index_t s = 1; s < steps; ++s) add_lanes(dots[r][0], dots[r][s]);
       rows[r] += sum_lanes(dots[r][0]);
     }
 }
@@ -193,20 +193,20 @@ void walk_known(matrix_view<const T> x, index_range columns, Begin& begin, Finis
 /// Sum and, if Quadratic, sum of squares of a contiguous column.
 template <bool Quadratic, class T>
 void sum_column(const T* x, index_t n, double& sum, double& squares) {
-  constexpr int chains = 4;  // enough to hide the latency of an addition
+  constexpr index_t chains = 4;  // enough to hide the latency of an addition
   lane_vector s[chains], s2[chains];
-  for (int c = 0; c < chains; ++c) clear_lanes(s[c]), clear_lanes(s2[c]);
+  for (index_t c = 0; c < chains; ++c) clear_lanes(s[c]), clear_lanes(s2[c]);
   index_t i = 0;
   for (; i + chains * lane_count <= n; i += chains * lane_count) {
     DUALSFT_UNROLL
-    for (int c = 0; c < chains; ++c) {
+    for (index_t c = 0; c < chains; ++c) {
       lane_vector xi;
       load_lanes(xi, x + i + c * lane_count);
       add_lanes(s[c], xi);
       if constexpr (Quadratic) multiply_add(s2[c], xi, xi);
     }
   }
-  for (int c = 1; c < chains; ++c) add_lanes(s[0], s[c]), add_lanes(s2[0], s2[c]);
+  for (index_t c = 1; c < chains; ++c) add_lanes(s[0], s[c]), add_lanes(s2[0], s2[c]);
   sum = sum_lanes(s[0]);
   squares = sum_lanes(s2[0]);
   for (; i < n; ++i) {

@@ -50,7 +50,7 @@ class topk_search {
       : source_(source), by_(options.by), n_(source.size()), k_(options.k), tuning_(tuning) {
     const index_t most = std::max<index_t>(1, n_ / (tuning.tiles_per_part * score_tile));
     workers_ = static_cast<int>(std::min<index_t>(thread_count(policy), most));
-    parts_ = workers_ == 1 ? 1 : static_cast<int>(std::min<index_t>(4 * workers_, most));
+    parts_ = workers_ == 1 ? 1 : static_cast<int>(std::min<index_t>(index_t{4} * workers_, most));
     near_limit_ = std::max(tuning.near_scores, k_ / 4);
   }
 
