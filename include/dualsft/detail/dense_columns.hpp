@@ -4,13 +4,11 @@
 #include <algorithm>
 #include <cmath>
 #include <dualsft/conservation.hpp>
-#include <dualsft/detail/dense_exchange.hpp>
 #include <dualsft/detail/dense_tiles.hpp>
 #include <dualsft/execution.hpp>
 #include <dualsft/projection.hpp>
 #include <dualsft/views.hpp>
 #include <limits>
-#include <memory>
 #include <span>
 #include <vector>
 
@@ -129,40 +127,12 @@ struct column_parts {
       : rows(static_cast<std::size_t>(parts)), sums(static_cast<std::size_t>(parts)) {}
 };
 
-/// Teams over the columns that fill whole tiles, then the few that are left.
-template <bool Quadratic, class T, class Finish, class Factors>
-column_parts exchange_columns(const exec::cpu& policy, matrix_view<const T> x, Finish&& finish,
-                              Factors&& factors) {
-  const index_t whole = x.cols() / tile_grain * tile_grain;
-  const exchange_plan plan = exchange_plan::of<T>(x.rows(), whole, thread_count(policy));
-  column_parts parts(plan.teams + 1);
-  for (auto& rows : parts.rows) rows.assign(static_cast<std::size_t>(x.rows()), 0.0);
-  std::vector<std::unique_ptr<exchange_team<T>>> teams;
-  teams.reserve(static_cast<std::size_t>(plan.teams));
-  for (int t = 0; t < plan.teams; ++t)
-    teams.push_back(std::make_unique<exchange_team<T>>(
-        split_range(whole, plan.teams, t, tile_grain), x.rows(), plan.members));
-  run_together(plan.teams * plan.members, [&](int thread) {
-    const int team = thread / plan.members, member = thread % plan.members;
-    const index_range rows = split_range(x.rows(), plan.members, member, row_group);
-    const auto into = [&](index_t first, index_t count, const double* g, const double* q, double* a,
-                          double* b) {
-      finish(parts.sums[static_cast<std::size_t>(team)], first, count, g, q, a, b);
-    };
-    walk_exchanging<Quadratic>(x.middle_rows(rows.begin, rows.size()),
-                               *teams[static_cast<std::size_t>(team)], member, into, factors,
-                               parts.rows[static_cast<std::size_t>(team)].data() + rows.begin);
-  });
-  const auto into = [&](index_t first, index_t count, const double* g, const double* q, double* a,
-                        double* b) { finish(parts.sums.back(), first, count, g, q, a, b); };
-  walk_packed<Quadratic>(x, {whole, x.cols()}, into, parts.rows.back().data());
-  return parts;
-}
-
 /// Threads over ranges of columns, which do not wait for each other.
-template <bool Quadratic, class T, class Finish, class Known>
-column_parts separate_columns(const exec::cpu& policy, matrix_view<const T> x, Finish&& finish,
-                              Known&& known) {
+///
+/// \tparam Waits  for the sums: the factors follow from them; otherwise `known` fills them
+template <bool Waits, bool Quadratic, class T, class Finish, class Known>
+column_parts sweep_columns(const exec::cpu& policy, matrix_view<const T> x, Finish&& finish,
+                           Known&& known) {
   constexpr index_t least_columns = 256;  // of a thread
   column_parts parts(thread_count(policy));
   parallel_ranges(policy, x.cols(), least_columns, [&](int part, index_range range) {
@@ -174,7 +144,10 @@ column_parts separate_columns(const exec::cpu& policy, matrix_view<const T> x, F
     };
     if (x.col_stride() == 1) {
       const index_t whole = range.end - range.size() % tile_grain;
-      walk_known(x, {range.begin, whole}, known, into, rows.data());
+      if constexpr (Waits)
+        walk_exchanging<Quadratic>(x, {range.begin, whole}, into, rows.data());
+      else
+        walk_known(x, {range.begin, whole}, known, into, rows.data());
       walk_packed<Quadratic>(x, {whole, range.end}, into, rows.data());
     } else if (x.row_stride() == 1) {
       walk_contiguous_columns<Quadratic>(x, range, into, rows.data());
@@ -196,24 +169,13 @@ void dense_columns(const exec::cpu& policy, matrix_view<const T> x, const Inputs
                           const double* q, double* a, double* b) {
     into.add(finish_columns(rule, inputs, offset, first, count, g, q, a, b, phi));
   };
-  const auto factors = [&](index_t first, index_t count, const double* g, double* a, double* b) {
-    for (index_t k = 0; k < count; ++k) {
-      const projected at = project_column(rule, inputs, first + k, g[k]);
-      a[k] = at.p;
-      b[k] = rule.eta * at.curvature / 12;
-    }
-  };
   const auto known = [&](index_t first, index_t count, double* a) {
     for (index_t k = 0; k < count; ++k) a[k] = project_column(rule, inputs, first + k, 0.0).p;
   };
-  const bool joint = rule.order == score_order::joint;
-  const bool waits = joint || rule.order == score_order::diagonal;  // for the sums
-  const bool exchanges = waits && x.col_stride() == 1 && x.cols() >= tile_grain && x.rows() > 0;
-  const column_parts parts = exchanges
-                                 ? (joint ? exchange_columns<true>(policy, x, finish, factors)
-                                          : exchange_columns<false>(policy, x, finish, factors))
-                                 : (joint ? separate_columns<true>(policy, x, finish, known)
-                                          : separate_columns<false>(policy, x, finish, known));
+  const column_parts parts =
+      rule.order == score_order::joint      ? sweep_columns<true, true>(policy, x, finish, known)
+      : rule.order == score_order::diagonal ? sweep_columns<true, false>(policy, x, finish, known)
+                                            : sweep_columns<false, false>(policy, x, finish, known);
 
   score_totals row_totals;
   for (std::size_t i = 0; i < data_scores.size(); ++i) {

@@ -12,7 +12,7 @@
 /// Walks over a range of columns of a matrix that load every element from memory once and still
 /// give each column its sum before the column's elements are multiplied.
 ///
-/// Several shapes of memory (one more in dense_exchange.hpp), one contract. A walk calls
+/// Several shapes of memory, one contract. A walk calls
 ///
 ///     finish(first, width, g, q, a, b)
 ///
@@ -25,7 +25,7 @@ namespace dualsft::detail::cpu {
 inline constexpr index_t tile_grain = 16;
 /// Rows that share one load and store of the column sums. More would save instructions and lose
 /// more: rows whose distance is a power of two compete for the same cache sets and memory banks.
-inline constexpr index_t row_group = 1;
+inline constexpr index_t row_group = 2;
 /// How many rows ahead the tile is prefetched: its rows are too short for the hardware to follow.
 inline constexpr index_t rows_ahead = 2;
 
@@ -79,16 +79,18 @@ void sweep_rows(const T* x, index_t row_stride, index_t width, T* kept, index_t 
         } else if constexpr (multiplies) {
           multiply_add(dots[r][s], aj, xj);
         }
-        if constexpr (Work == sweep::exchange) {
-          copy_lanes(kept + r * kept_stride + j, x + r * row_stride + j);
-          load_lanes(xj, x + r * row_stride + j);
-        }
+        if constexpr (Work == sweep::exchange) load_lanes(xj, x + r * row_stride + j);
         if constexpr (sums) add_lanes(gj, xj);
         if constexpr (sums && Quadratic) multiply_add(qj, xj, xj);
       }
       if constexpr (sums) store_lanes(g + j, gj);
       if constexpr (sums && Quadratic) store_lanes(q + j, qj);
     }
+    // Last of all, because a load that follows a store at the same offset in another page waits.
+    if constexpr (Work == sweep::exchange)
+      for (int r = 0; r < R; ++r)
+        for (index_t j = block; j < block + tile_grain; j += lane_count)
+          copy_lanes(kept + r * kept_stride + j, x + r * row_stride + j);
   }
   if constexpr (multiplies)
     for (int r = 0; r < R; ++r) {
@@ -176,7 +178,7 @@ void walk_packed(matrix_view<const T> x, index_range columns, Finish& finish, do
 template <class T, class Begin, class Finish>
 void walk_known(matrix_view<const T> x, index_range columns, Begin& begin, Finish& finish,
                 double* rows) {
-  constexpr index_t width = 1024;
+  constexpr index_t width = 4096;
   tile_vectors v(std::min(width, columns.size()));
   for (index_t first = columns.begin; first < columns.end; first += width) {
     const index_t count = std::min(width, columns.end - first);
@@ -188,6 +190,44 @@ void walk_known(matrix_view<const T> x, index_range columns, Begin& begin, Finis
                                       first + width < columns.end ? from + width : nullptr);
     finish(first, count, v.g.data(), v.q.data(), v.a.data(), v.b.data());
   }
+}
+
+/// Rows are contiguous and a follows from the sums. The tile that was summed last lies in a buffer
+/// that fits the second-level cache; while the next tile streams in from memory to be summed, it
+/// takes the buffer's place element by element as the old one is multiplied. So loads from memory
+/// never pause, and a row stride that is a power of two, which would map a tile of the matrix
+/// itself to a few cache sets, does no harm. Threads walk over columns of their own: sharing tiles
+/// would make them wider, but then each waits for the slowest at every tile.
+template <bool Quadratic, class T, class Finish>
+void walk_exchanging(matrix_view<const T> x, index_range columns, Finish& finish, double* rows) {
+  constexpr index_t cache_bytes = index_t{5} << 18;
+  constexpr index_t narrowest = 256 / static_cast<index_t>(sizeof(T));
+  constexpr index_t widest = 4096 / static_cast<index_t>(sizeof(T));
+  const index_t fitting =
+      cache_bytes / static_cast<index_t>(sizeof(T)) / std::max<index_t>(1, x.rows());
+  const index_t width =
+      std::min(std::clamp(fitting / tile_grain * tile_grain, narrowest, widest), columns.size());
+  line_vector<T> kept(static_cast<std::size_t>(x.rows() * width));
+  tile_vectors v(width);
+  const auto multiply = [&](index_t first, index_t count) {
+    sweep_tile<sweep::multiply, Quadratic, T>(kept.data() + first, width, x.rows(), count,
+                                              kept.data(), 0, v.a.data() + first,
+                                              v.b.data() + first, nullptr, nullptr, rows, nullptr);
+  };
+  index_t previous = 0;
+  for (index_t first = columns.begin; first < columns.end; first += width) {
+    const index_t count = std::min(width, columns.end - first);
+    const T* from = x.data() + first;
+    v.clear_sums();
+    // The first of these multiplies zeros by zeros.
+    sweep_tile<sweep::exchange, Quadratic, T>(
+        from, x.row_stride(), x.rows(), count, kept.data(), width, v.a.data(), v.b.data(),
+        v.g.data(), v.q.data(), rows, first + 2 * width <= columns.end ? from + width : nullptr);
+    if (count < previous) multiply(count, previous - count);
+    previous = count;
+    finish(first, count, v.g.data(), v.q.data(), v.a.data(), v.b.data());
+  }
+  multiply(0, previous);
 }
 
 /// Sum and, if Quadratic, sum of squares of a contiguous column.
