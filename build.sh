@@ -41,6 +41,7 @@ build  libeigen3-dev       /usr/include/eigen3/Eigen/Core
 build  doctest-dev         /usr/include/doctest/doctest.h
 build  nlohmann-json3-dev  /usr/include/nlohmann/json.hpp
 build  libcli11-dev        /usr/include/CLI/CLI.hpp
+build  libpcre2-dev        /usr/include/pcre2.h
 build  libxtensor-dev      /usr/include/xtensor/xtensor_config.hpp
 bench  libbenchmark-dev    /usr/include/benchmark/benchmark.h
 ci     libbenchmark-dev    /usr/include/benchmark/benchmark.h
