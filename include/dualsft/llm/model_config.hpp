@@ -7,6 +7,7 @@
 #include <dualsft/error.hpp>
 #include <dualsft/order.hpp>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -116,6 +117,7 @@ struct model_config {
 
   index_t bos_id = -1;
   std::vector<index_t> eos_ids;
+  std::string dtype;  ///< of the checkpoint, as its config names it ("bfloat16"); may be empty
 
   /// \throws invalid_argument  naming the first rule that these values break
   void validate() const {

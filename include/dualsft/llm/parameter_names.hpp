@@ -127,4 +127,15 @@ inline parameter_layout transformer_layout(const model_config& config) {
   return map_transformer(config).layout;
 }
 
+/// The shape under which a block is stored: n for biases and norms' weights, else rows x cols. (The
+/// layout's n x 1 cannot tell a vector from a matrix of one column.)
+inline std::vector<index_t> stored_shape(const parameter_block& block) {
+  const std::string& module = block.module;
+  const bool projection = (module.starts_with("attention.") || module.starts_with("mlp.")) &&
+                          !module.ends_with(".bias") && !module.ends_with("_norm");
+  const bool matrix = block.cols != 1 || projection || module == "embedding" || module == "head";
+  if (matrix) return {block.rows, block.cols};
+  return {block.rows};
+}
+
 }  // namespace dualsft::llm
