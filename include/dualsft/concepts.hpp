@@ -21,16 +21,16 @@
 /// Everything else is an ability that unlocks or speeds up a step; what it replaces is derived
 /// from the least where that is possible:
 ///
-/// | ability               | member                              | without it |
-/// |-----------------------|-------------------------------------|-----------------------------------|
-/// | HasParameters         | parameters(block)                   | no training, no differences | |
-/// HasGradientBlocks     | gradient_blocks(examples, sink)     | one scratch vector of d | |
-/// HasExampleGradient    | example_gradient(example, out)      | accumulate_gradient of one | |
-/// HasTraces             | traces(examples, sink)              | no ghost strategy | |
-/// HasForwardDerivative  | forward_derivatives(ex., dir., out) | no forward-derivative strategy |
-/// | HasHessianProduct     | accumulate_hessian_product(...)     | central difference of gradients
-/// | | HasLogits             | classes, logit_rows, logits, ...    | no CWSD | | HasEmbedding |
-/// embedding_size, embed               | no diversity diagnostic           |
+/// | ability              | member                              | without it                     |
+/// |----------------------|-------------------------------------|--------------------------------|
+/// | HasParameters        | parameters(block)                   | no training, no differences    |
+/// | HasGradientBlocks    | gradient_blocks(examples, sink)     | one scratch vector of d        |
+/// | HasExampleGradient   | example_gradient(example, out)      | accumulate_gradient of one     |
+/// | HasTraces            | traces(examples, sink)              | no ghost strategy              |
+/// | HasForwardDerivative | forward_derivatives(ex., dir., out) | no forward-derivative strategy |
+/// | HasHessianProduct    | accumulate_hessian_product(...)     | central difference of gradients|
+/// | HasLogits            | classes, logit_rows, logits, ...    | no CWSD                        |
+/// | HasEmbedding         | embedding_size, embed               | no diversity diagnostic        |
 ///
 /// Semantic requirements, which a compiler cannot check (tests/support/check_model.hpp can):
 ///  1. l_i(theta) is differentiable at the current theta, and gradients are gradients of what
@@ -41,8 +41,7 @@
 ///  3. Outputs named accumulate_... are added to, all others are overwritten. An example may occur
 ///     twice in a batch and then counts twice.
 ///  4. parameters(block) spans exactly the block's coordinates, row-major, and stays valid until
-///  the
-///     model is destroyed or assigned to; writing through it changes theta for every later call.
+///     the model is destroyed or assigned to; writing through it changes theta for every later call.
 ///  5. Members may throw; whatever has been computed before stays with the caller.
 namespace dualsft {
 

@@ -19,11 +19,11 @@
 /// from its frozen teacher's, weighted by how sure the teacher was.
 ///
 ///     q_t = softmax(z_teacher_t / tau),   p_t = softmax(z_student_t / tau)
-///     L(x) = w(x) tau^2 mean_t KL(q_t || p_t)                     t over the T_x response tokens
-///     of x w(x) = 1 - mean_t H(q_t) / log V          entropy           (H in nats, V classes)
-///          = exp(-mean_t H(q_t))                exp_entropy
-///          = mean_t max_c q_tc                  max_probability   (the authors' code)
-///          = 1                                  uniform
+///     L(x) = w(x) tau^2 mean_t KL(q_t || p_t)          t over the T_x response tokens of x
+///     w(x) = 1 - mean_t H(q_t) / log V                 entropy          (H in nats, V classes)
+///          = exp(-mean_t H(q_t))                       exp_entropy
+///          = mean_t max_c q_tc                         max_probability  (the authors' code)
+///          = 1                                         uniform
 ///     dL(x) / dz_student_t = w(x) tau (p_t - q_t) / T_x
 ///
 /// Shapes: logits and their gradients [rows, V], rows grouped by anchor. Ranges: tau > 0; KL >= 0;

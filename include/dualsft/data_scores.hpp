@@ -16,12 +16,12 @@
 
 /// Pass 2: phi_D[i] = eta <g_i, p>, one number per example, by whichever way the model offers.
 ///
-/// | strategy               | needs                | per example                                  |
-/// |------------------------|----------------------|----------------------------------------------|
-/// | materialised           | nothing more         | one backward pass of its own; the reference  |
-/// | ghost                  | HasTraces            | a share of one batched backward pass | |
-/// forward_derivative     | HasForwardDerivative | a share of one forward pass with tangents     |
-/// | directional_difference | HasParameters        | two plain forward passes |
+/// | strategy             | needs                | per example                                  |
+/// |----------------------|----------------------|----------------------------------------------|
+/// | materialised         | nothing more         | one backward pass of its own; the reference  |
+/// | ghost                | HasTraces            | a share of one batched backward pass         |
+/// | forward_derivative   | HasForwardDerivative | a share of one forward pass with tangents    |
+/// | directional_difference | HasParameters      | two plain forward passes                     |
 ///
 /// `automatic` takes ghost, else forward_derivative, else materialised. The joint order adds
 /// (eta^2/12) sum_j D'_j g_ij^2, which no product gives: it materialises one example's gradient at
@@ -202,7 +202,8 @@ requires GradientModel<std::remove_const_t<M>> data_score_result data_scores(
     if constexpr (HasTraces<Model>)
       detail::batched_products(policy, std::as_const(model), examples, options.batch_size, linear,
                                [&](example_span batch, std::span<double> out) {
-                                 detail::ghost_products<Real> sink(model.layout(), p, out);
+                                 detail::ghost_products<Real> sink(
+                                     model.layout(), p, out, detail::sink_threads<Model>(policy));
                                  std::as_const(model).traces(batch, sink);
                                });
   } else if (strategy == score_strategy::forward_derivative) {

@@ -84,8 +84,9 @@ gradient_sums single_pass(const Policy& policy, const M& model, example_span poo
               linear.subspan(static_cast<std::size_t>(b * batch), examples.size());
           if (ghost) {
             if constexpr (HasTraces<M>) {
-              ghost_products<Real> products(model.layout(), p, out);
-              trace_gradient<Real> gradient(model.layout(), sum);
+              const int threads = sink_threads<M>(policy);
+              ghost_products<Real> products(model.layout(), p, out, threads);
+              trace_gradient<Real> gradient(model.layout(), sum, threads);
               both_sinks<Real> sink{products, gradient};
               model.traces(examples, sink);
             }

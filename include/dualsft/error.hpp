@@ -10,11 +10,11 @@
 
 /// The kinds of failure, which are part of the API (their texts are not):
 ///
-/// | type             | whose fault                         | message |
-/// |------------------|-------------------------------------|----------------------------------------|
-/// | invalid_argument | the caller broke a precondition     | function: rule (name = value, ...) |
-/// | input_error      | a file is missing, corrupt, foreign | file: field: found X, expected Y | |
-/// numerical_error  | NaN or infinity, broken conservation| function: what was found, and where |
+/// | type             | whose fault                         | message                              |
+/// |------------------|-------------------------------------|--------------------------------------|
+/// | invalid_argument | the caller broke a precondition     | function: rule (name = value, ...)   |
+/// | input_error      | a file is missing, corrupt, foreign | file: field: found X, expected Y     |
+/// | numerical_error  | NaN or infinity, broken conservation| function: what was found, and where  |
 ///
 /// A wrong *type* never gets this far: it fails to compile with a sentence. Functions check their
 /// metadata (sizes, ranges) before they touch an output, so outputs are unchanged when

@@ -43,6 +43,12 @@ int model_threads(const Policy& policy, index_t calls) {
   return static_cast<int>(std::min<index_t>(thread_count(policy), calls));
 }
 
+/// Threads that the sink of one call may use: those that the model leaves idle meanwhile.
+template <class M, HostPolicy Policy>
+int sink_threads(const Policy& policy) {
+  return is_internally_threaded<M> ? thread_count(policy) : 1;
+}
+
 /// Calls body(part, first batch, last batch) over contiguous runs of ceil(n / batch_size) batches.
 template <class M, HostPolicy Policy, class Body>
 int parallel_batches(const Policy& policy, index_t n, index_t batch_size, Body&& body) {

@@ -4,6 +4,7 @@
 #include <Eigen/Core>
 #include <algorithm>
 #include <dualsft/detail/products.hpp>
+#include <dualsft/execution.hpp>
 #include <dualsft/layout.hpp>
 #include <dualsft/traces.hpp>
 #include <span>
@@ -39,9 +40,11 @@ class ghost_products {
  public:
   /// \param direction  P [d], flat
   /// \param out        [batch], added to
+  /// \param threads    that an affine trace's rows are spread over: more than one where the model
+  ///                   is called from one thread at a time
   ghost_products(const parameter_layout& layout, std::span<const S> direction,
-                 std::span<double> out)
-      : layout_(layout), direction_(direction), out_(out) {}
+                 std::span<double> out, int threads = 1)
+      : layout_(layout), direction_(direction), out_(out), threads_(threads) {}
 
   void operator()(const affine_trace<S>& trace) {
     check(trace.inputs.rows(), trace.output_gradients.rows(), trace.examples);
@@ -52,15 +55,23 @@ class ghost_products {
             trace.output_gradients.cols());
     const contiguous_rows<S> inputs(trace.inputs);
     const contiguous_rows<S> errors(trace.output_gradients);
-    const index_t tokens = trace.inputs.rows();
+    dots_.assign(static_cast<std::size_t>(trace.inputs.rows()), 0.0);
     constexpr index_t most = 256;
-    for (index_t first = 0; first < tokens; first += most) {
-      const index_t rows = std::min(most, tokens - first);
-      product_.setZero(rows, weight.rows());
-      if (trace.bias >= 0) product_.rowwise() = vector(trace.bias, weight.rows());
-      add_a_bt(inputs.view().middle_rows(first, rows), weight, view_of(product_));
-      add_row_dots(errors.view().middle_rows(first, rows), trace.examples, first);
-    }
+    parallel_ranges(exec::cpu{threads_}, trace.inputs.rows(), most, [&](int, index_range range) {
+      row_matrix<S> product;
+      for (index_t first = range.begin; first < range.end; first += most) {
+        const index_t rows = std::min(most, range.end - first);
+        product.setZero(rows, weight.rows());
+        if (trace.bias >= 0) product.rowwise() = vector(trace.bias, weight.rows());
+        add_a_bt(inputs.view().middle_rows(first, rows), weight, view_of(product));
+        const const_row_map<S> e = as_map(errors.view().middle_rows(first, rows));
+        for (index_t t = 0; t < rows; ++t)
+          dots_[static_cast<std::size_t>(first + t)] =
+              static_cast<double>(e.row(t).dot(product.row(t)));
+      }
+    });
+    for (index_t t = 0; t < trace.inputs.rows(); ++t)
+      at(trace.examples, t) += dots_[static_cast<std::size_t>(t)];
   }
 
   void operator()(const embedding_trace<S>& trace) {
@@ -87,8 +98,10 @@ class ghost_products {
             layout_.block(trace.weight).name, "columns", trace.inputs.cols());
     const contiguous_rows<S> inputs(trace.inputs);
     const contiguous_rows<S> errors(trace.output_gradients);
-    product_ = inputs.get().array().rowwise() * vector(trace.weight, trace.inputs.cols()).array();
-    add_row_dots(errors.view(), trace.examples, 0);
+    const auto p = vector(trace.weight, trace.inputs.cols());
+    for (index_t t = 0; t < trace.inputs.rows(); ++t)
+      at(trace.examples, t) +=
+          static_cast<double>(inputs.get().row(t).cwiseProduct(p).dot(errors.get().row(t)));
   }
 
   void operator()(const dense_trace<S>& trace) {
@@ -128,16 +141,11 @@ class ghost_products {
     return out_[static_cast<std::size_t>(i)];
   }
 
-  void add_row_dots(matrix_view<const S> errors, std::span<const index_t> examples, index_t first) {
-    const const_row_map<S> e = as_map(errors);
-    for (index_t t = 0; t < e.rows(); ++t)
-      at(examples, first + t) += static_cast<double>(e.row(t).dot(product_.row(t)));
-  }
-
   const parameter_layout& layout_;
   std::span<const S> direction_;
   std::span<double> out_;
-  row_matrix<S> product_;
+  int threads_;
+  std::vector<double> dots_;
 };
 
 }  // namespace dualsft::detail

@@ -15,15 +15,22 @@ namespace dualsft::detail {
 template <class S>
 class trace_gradient {
  public:
-  trace_gradient(const parameter_layout& layout, std::span<double> sum)
-      : layout_(layout), sum_(sum) {}
+  /// \param threads  as for ghost_products
+  trace_gradient(const parameter_layout& layout, std::span<double> sum, int threads = 1)
+      : layout_(layout), sum_(sum), threads_(threads) {}
 
   void operator()(const affine_trace<S>& trace) {
     const contiguous_rows<S> inputs(trace.inputs);
     const contiguous_rows<S> errors(trace.output_gradients);
-    product_.setZero(errors.view().cols(), inputs.view().cols());  // (out, in)
-    add_at_b(errors.view(), inputs.view(), view_of(product_));
-    matrix(trace.weight) += product_.template cast<double>();
+    const matrix_view<const S> e = errors.view();
+    auto weight = matrix(trace.weight);  // (out, in)
+    constexpr index_t least = 16;
+    parallel_ranges(exec::cpu{threads_}, e.cols(), least, [&](int, index_range range) {
+      row_matrix<S> product = row_matrix<S>::Zero(range.size(), weight.cols());
+      add_at_b({e.data() + range.begin, e.rows(), range.size(), e.row_stride(), e.col_stride()},
+               inputs.view(), view_of(product));
+      weight.middleRows(range.begin, range.size()) += product.template cast<double>();
+    });
     if (trace.bias >= 0) add_column_sums(errors.view(), at(trace.bias));
   }
 
@@ -60,7 +67,7 @@ class trace_gradient {
 
   const parameter_layout& layout_;
   std::span<double> sum_;
-  row_matrix<S> product_;
+  int threads_;
 };
 
 /// Hands every trace to the ghost products and then to the gradient.
