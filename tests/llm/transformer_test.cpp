@@ -111,7 +111,8 @@ transformer<S> random_transformer(const model_config& config, const transformer_
 
 }  // namespace
 
-// Tolerances: check_model.hpp states the model.
+// Tolerances: check_model.hpp states the model; some hundred tokens of attention multiply the fifth
+// derivatives, hence the larger slack there.
 TEST_CASE("transformers in double pass every check") {
   for (const shape& s : shapes()) {
     auto model = random_transformer<double>(s.config, {.threads = 2, .chunk_tokens = 100});
@@ -132,8 +133,9 @@ TEST_CASE("long sequences: derivatives hold across the blocks of attention") {
   for (const shape& s : shapes()) {
     auto model = random_transformer<double>(s.config, {.threads = 2});
     random_source rng(2);
-    auto report = testing::check_model(model, std::vector<index_t>{2, 4}, rng,
-                                       {.directions = 1, .most_coordinates = 8});
+    auto report =
+        testing::check_model(model, std::vector<index_t>{2, 4}, rng,
+                             {.directions = 1, .most_coordinates = 8, .difference_slack = 3e4});
     INFO(s.name, "\n", report.text());
     CHECK(report.ok());
   }
