@@ -77,7 +77,8 @@ TEST_CASE("every configuration is what transformers makes of it") {
   const json truth = json::parse(file_bytes(data + "config_truth.json"));
   REQUIRE(truth.size() >= 20);
   for (const auto& [name, expected] : truth.items()) {
-    CAPTURE(name);
+    const std::string model = name;  // clang 14 captures no structured binding
+    CAPTURE(model);
     const model_config config = read_model_config(config_path(name));
     const parameter_layout layout = transformer_layout(config);
     CHECK(layout.size() == expected["parameters"].get<index_t>());
@@ -127,7 +128,8 @@ TEST_CASE("the number of parameters is the published one") {
       {"qwen3-0.6b", 596'049'920},        {"gemma-3-270m", 268'098'176},
       {"gemma-3-1b", 999'885'952}};
   for (const auto& [name, parameters] : models) {
-    CAPTURE(name);
+    const std::string model = name;
+    CAPTURE(model);
     const transformer_map map = map_transformer(read_model_config(config_path(name)));
     CHECK(map.layout.size() == parameters);
     // The map leads where it says.
@@ -268,8 +270,8 @@ TEST_CASE("hostile values name their field") {
       {"torch_dtype", 16, "torch_dtype"},
   };
   for (const auto& [name, value, field] : cases) {
-    CAPTURE(name);
-    CAPTURE(value.dump());
+    const std::string change = std::string(name) + ": " + value.dump();
+    CAPTURE(change);
     CHECK(refused_field(llama_with({{name, value}})) == field);
   }
   CHECK(refused_field(llama_with(json::object())).empty());  // fails for one reason only

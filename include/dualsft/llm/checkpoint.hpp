@@ -172,6 +172,13 @@ inline std::string text_model_config(std::string_view text, const std::string& n
   return config.dump(2) + "\n";
 }
 
+/// text_model_config of a folder's config.json.
+/// \throws input_error  if it cannot be read
+inline std::string read_config_text(const std::string& folder) {
+  const std::string path = folder + "/config.json";
+  return text_model_config(detail::read_text_file(path, index_t{1} << 24), path);
+}
+
 enum class config_file { copy, leave };
 
 /// Copies what stands beside the weights: config.json (or not), the tokenizer's files and the
