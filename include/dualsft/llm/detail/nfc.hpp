@@ -37,7 +37,8 @@ class nfc_rules {
         continue;
       }
       const auto end = std::find_if(first, points.end(), starts);
-      std::stable_sort(first, end, [](const auto& a, const auto& b) { return a.second < b.second; });
+      std::stable_sort(first, end,
+                       [](const auto& a, const auto& b) { return a.second < b.second; });
       first = end;
     }
     compose(points);
@@ -98,7 +99,8 @@ class nfc_rules {
     std::size_t kept = 0;
     std::size_t starter = points.size();  // none yet
     int last = -1;  // class of what was kept last behind the starter; -1: nothing was
-    for (const auto c : points) {
+    for (std::size_t i = 0; i < points.size(); ++i) {
+      const auto c = points[i];
       if (starter < points.size() && last < c.second) {
         if (const std::uint32_t both = whole(points[starter].first, c.first); both != 0) {
           points[starter].first = both;

@@ -52,10 +52,10 @@ class regex_translator {
 
  private:
   [[noreturn]] void refuse(std::string_view what) const {
-    throw input_error(file_, field_,
-                      dualsft::detail::in_quotes(what) + " at byte " + std::to_string(at_),
-                      "a pattern of characters, classes, \\p{..}, \\s, \\d, groups, lookarounds and "
-                      "quantifiers");
+    throw input_error(
+        file_, field_, dualsft::detail::in_quotes(what) + " at byte " + std::to_string(at_),
+        "a pattern of characters, classes, \\p{..}, \\s, \\d, groups, lookarounds and "
+        "quantifiers");
   }
 
   void copy(std::size_t size) {
@@ -79,7 +79,8 @@ class regex_translator {
   void group() {
     if (in_.substr(at_, 2) == "(*") refuse("(*");
     if (in_.substr(at_, 2) != "(?") return copy(1);
-    for (const std::string_view known : {"(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?i:", "(?i)"})
+    for (const std::string_view known :
+         {"(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?i:", "(?i)"})
       if (in_.substr(at_, known.size()) == known) return copy(known.size());
     refuse(in_.substr(at_, 4));
   }
@@ -183,7 +184,8 @@ class regex {
     while (at <= text.size()) {
       const int found = state.match(text, at);
       if (found == PCRE2_ERROR_NOMATCH) break;
-      if (found < 0) throw input_error(file_, field_, message(found), "a pattern that matches fast");
+      if (found < 0)
+        throw input_error(file_, field_, message(found), "a pattern that matches fast");
       const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(state.data.get());
       if (ends[0] == ends[1] && ends[1] == last_end) {
         ++at;

@@ -36,9 +36,9 @@ struct text_table {
 };
 
 struct tokenizer_tables {
-  text_table tokens;                // of model.vocab, in the order of the file
-  std::vector<std::int32_t> ids;    // [tokens]
-  text_table left, right;           // of model.merges
+  text_table tokens;              // of model.vocab, in the order of the file
+  std::vector<std::int32_t> ids;  // [tokens]
+  text_table left, right;         // of model.merges
   bool has_vocabulary = false, has_merges = false;
 };
 
@@ -105,6 +105,11 @@ class json_field {
                        value_->get<std::uint64_t>() > static_cast<std::uint64_t>(high);
     if (large || value_->get<index_t>() < low) fail(value_->dump(), expected);
     return value_->get<index_t>();
+  }
+
+  double number() const {
+    if (!value_->is_number()) wrong_type("a number");
+    return value_->get<double>();
   }
 
   /// For a component that none of ours is: names its type.
@@ -220,7 +225,9 @@ class tokenizer_json_parser : public dualsft::detail::strict_json {
   std::string token_field() const {
     return "model.vocab[" + dualsft::detail::in_quotes(key_) + "]";
   }
-  static std::string merge_field(std::size_t i) { return "model.merges[" + std::to_string(i) + "]"; }
+  static std::string merge_field(std::size_t i) {
+    return "model.merges[" + std::to_string(i) + "]";
+  }
 
   bool in_model() const {
     return place_ == place::document && stack_.size() == 2 && model_ == stack_.back();
@@ -257,7 +264,9 @@ class tokenizer_json_parser : public dualsft::detail::strict_json {
         fail(token_field(), found, "an id, a non-negative integer");
       case place::merges:
       case place::merge:
-        fail(merge_field(tables.left.size()), found, "two strings");
+        fail(merge_field(place_ == place::merge && merge_whole_ ? tables.right.size() - 1
+                                                                : tables.right.size()),
+             found, "two strings");
       case place::foreign:
         return true;
       case place::document:
@@ -276,8 +285,7 @@ class tokenizer_json_parser : public dualsft::detail::strict_json {
     if (place_ != place::document) return value(std::move(empty), found);
     constexpr std::size_t deepest = 64;
     if (stack_.size() == deepest)
-      fail(dualsft::detail::in_quotes(key_), "values nested deeper than 64",
-           "at most 64 levels");
+      fail(dualsft::detail::in_quotes(key_), "values nested deeper than 64", "at most 64 levels");
     if (stack_.empty() && !empty.is_object()) fail("JSON", found, "an object");
     const bool is_model = stack_.size() == 1 && key_ == "model" && empty.is_object();
     stack_.push_back(place_value(std::move(empty)));

@@ -20,7 +20,9 @@ struct code_point {
 
 /// The code point that begins at `p`, in text known to be well-formed.
 inline code_point decode_utf8(const char* p) {
-  const auto byte = [p](int i) { return static_cast<std::uint32_t>(static_cast<unsigned char>(p[i])); };
+  const auto byte = [p](int i) {
+    return static_cast<std::uint32_t>(static_cast<unsigned char>(p[i]));
+  };
   const std::uint32_t lead = byte(0);
   if (lead < 0x80) return {lead, 1};
   if (lead < 0xE0) return {(lead & 0x1F) << 6 | (byte(1) & 0x3F), 2};
@@ -71,8 +73,8 @@ inline utf8_prefix take_utf8(std::string_view text) {
   const unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
   const unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
   for (std::size_t i = 1; i < size; ++i) {
-    const bool continues = i < text.size() && (i == 1 ? byte(i) >= low && byte(i) <= high
-                                                      : (byte(i) & 0xC0) == 0x80);
+    const bool continues =
+        i < text.size() && (i == 1 ? byte(i) >= low && byte(i) <= high : (byte(i) & 0xC0) == 0x80);
     if (!continues) return {i, false};
   }
   return {size, true};
