@@ -24,7 +24,12 @@ struct transformer_options {
   int threads = 0;              ///< 0: what the machine reports
   index_t chunk_tokens = 2048;  ///< sequences go through together until they have so many tokens
   llm::activations activations = activations::keep;
+  index_t positions =
+      0;  ///< at least so many are prepared; the corpus's longest record in any case
 };
+
+template <class S>
+class generator;
 
 /// A decoder-only transformer over a corpus of token sequences: any config that model_config.hpp
 /// describes, with every ability of concepts.hpp but its own Hessian product (a central difference
@@ -44,7 +49,7 @@ struct transformer_options {
 /// Cost: 2 d flops per token forward, 4 d more for gradients, 2 d more for traces alone, 6 d for
 /// forward derivatives. Memory of a call: chunk_tokens * layers * (4 width + 2 (heads + kv_heads)
 /// head_size + 2 mlp_width) scalars with activations kept, chunk_tokens * layers * width when
-/// recomputed, some chunk_tokens * (8 width + 4 mlp_width) for forward derivatives; and 2^24 logits.
+/// recomputed, some chunk_tokens * (8 width + 4 mlp_width) for forward derivatives; and 2^22 logits.
 /// Numerics: products and rows in S; a norm's mean, sums over tokens and examples of losses and
 /// derivatives in double. Parameters stored as bf16 or fp16 are widened when read.
 /// Determinism: equal bits for an equal number of threads.
@@ -67,6 +72,8 @@ class transformer {
   }
 
   const model_config& config() const { return fixed_->config; }
+  /// Positions that rotations are prepared for.
+  index_t positions() const { return fixed_->rotation.positions(); }
   const transformer_map& map() const { return fixed_->map; }
   const token_corpus& corpus() const { return *fixed_->corpus; }
   const parameter_layout& layout() const { return fixed_->map.layout; }
@@ -168,42 +175,45 @@ class transformer {
     row_matrix h, rh, x, rx, z, rz;
     std::vector<double> rates;
     const detail::decoder<S> layers = decoder();
-    for_each_chunk(examples, [&](const detail::packed_tokens& tokens) {
-      embed_tokens(tokens, theta_.data(), h);
-      embed_tokens(tokens, direction.data(), rh);
-      for (index_t l = 0; l < config().layers; ++l)
-        layers.tangent(l, tokens, direction.data(), h, rh, s, r);
-      gather(tokens.rows, h, x);
-      gather(tokens.rows, rh, rx);
-      const detail::norm<S> norm = layers.norm_at(map().final_norm);
-      std::vector<S> inv;
-      norm.forward(*pool_, x, inv, s.x);
-      norm.tangent(*pool_, x, inv, rx, direction.data() + layers.offset(map().final_norm), r.x);
-      const auto weight = layers.matrix(map().head);
-      const auto weight_rate = layers.matrix_of(direction.data(), map().head);
-      for_each_row_block(s.x.rows(), [&](index_range range) {
-        x = s.x.middleRows(range.begin, range.size());
-        rx = r.x.middleRows(range.begin, range.size());
-        detail::linear<S>(*pool_, x, weight, nullptr, z);
-        detail::linear<S>(*pool_, x, weight_rate, nullptr, rz);
-        detail::linear<S>(*pool_, rx, weight, nullptr, rz, detail::into::add);
-        rates.assign(static_cast<std::size_t>(range.size()), 0);
-        // d nll_t = <softmax(z_t) - onehot(label), dz_t>
-        pool_->ranges(range.size(), 1, [&](index_range part) {
-          for (index_t i = part.begin; i < part.end; ++i) {
-            detail::row_array<S> row = detail::row_of(z, i);
-            const S top = row.maxCoeff();
-            row = (row - top).exp();
-            const auto rate = detail::row_of(rz, i);
-            rates[static_cast<std::size_t>(i)] =
-                static_cast<double>((row * rate).sum() / row.sum()) -
-                static_cast<double>(rz(i, target(tokens, range.begin + i)));
-          }
-        });
-        for (index_t i = 0; i < range.size(); ++i)
-          add_share(tokens, range.begin + i, rates[static_cast<std::size_t>(i)], out);
-      });
-    });
+    for_each_chunk(
+        examples,
+        [&](const detail::packed_tokens& tokens) {
+          embed_tokens(tokens, theta_.data(), h);
+          embed_tokens(tokens, direction.data(), rh);
+          for (index_t l = 0; l < config().layers; ++l)
+            layers.tangent(l, tokens, direction.data(), h, rh, s, r);
+          gather(tokens.rows, h, x);
+          gather(tokens.rows, rh, rx);
+          const detail::norm<S> norm = layers.norm_at(map().final_norm);
+          std::vector<S> inv;
+          norm.forward(*pool_, x, inv, s.x);
+          norm.tangent(*pool_, x, inv, rx, direction.data() + layers.offset(map().final_norm), r.x);
+          const auto weight = layers.matrix(map().head);
+          const auto weight_rate = layers.matrix_of(direction.data(), map().head);
+          for_each_row_block(s.x.rows(), [&](index_range range) {
+            x = s.x.middleRows(range.begin, range.size());
+            rx = r.x.middleRows(range.begin, range.size());
+            detail::linear<S>(*pool_, x, weight, nullptr, z);
+            detail::linear<S>(*pool_, x, weight_rate, nullptr, rz);
+            detail::linear<S>(*pool_, rx, weight, nullptr, rz, detail::into::add);
+            rates.assign(static_cast<std::size_t>(range.size()), 0);
+            // d nll_t = <softmax(z_t) - onehot(label), dz_t>
+            pool_->ranges(range.size(), 1, [&](index_range part) {
+              for (index_t i = part.begin; i < part.end; ++i) {
+                detail::row_array<S> row = detail::row_of(z, i);
+                const S top = row.maxCoeff();
+                row = (row - top).exp();
+                const auto rate = detail::row_of(rz, i);
+                rates[static_cast<std::size_t>(i)] =
+                    static_cast<double>((row * rate).sum() / row.sum()) -
+                    static_cast<double>(rz(i, target(tokens, range.begin + i)));
+              }
+            });
+            for (index_t i = 0; i < range.size(); ++i)
+              add_share(tokens, range.begin + i, rates[static_cast<std::size_t>(i)], out);
+          });
+        },
+        tangent_tokens());
   }
 
   /// \param out  [sum of logit_rows, vocabulary], any strides
@@ -261,6 +271,7 @@ class transformer {
   }
 
  private:
+  friend class generator<S>;
   using row_matrix = dualsft::detail::row_matrix<S>;
   using index_range = dualsft::detail::index_range;
 
@@ -286,7 +297,9 @@ class transformer {
             expects(id < config.vocabulary, "transformer", "ids must lie in the vocabulary",
                     "record", i, "id", id, "vocabulary", config.vocabulary);
       }
-      const auto positions = static_cast<index_t>(longest);
+      expects(options.positions >= 0, "transformer", "positions must not be negative", "positions",
+              options.positions);
+      const index_t positions = std::max(static_cast<index_t>(longest), options.positions);
       rotation = {config.rope, config.head_size, positions};
       local = {config.local_rope, config.head_size, positions};
     }
@@ -308,6 +321,9 @@ class transformer {
   keeping keeping_for_backward() const {
     return fixed_->options.activations == activations::keep ? keeping::everything : keeping::inputs;
   }
+
+  /// Nothing is kept from layer to layer, so small chunks cost no time and save memory.
+  index_t tangent_tokens() const { return std::max<index_t>(1, fixed_->options.chunk_tokens / 8); }
 
   detail::decoder<S> decoder() const {
     return {config(), map(), theta_.data(), *pool_, fixed_->rotation, fixed_->local};
@@ -349,10 +365,10 @@ class transformer {
     layers.norm_at(map().final_norm).forward(*pool_, p.raw_head, p.inv_head, p.head_in);
   }
 
-  /// body(range of rows) such that a block of logits stays below 2^24 elements.
+  /// body(range of rows) such that a block of logits stays below 2^22 elements.
   template <class Body>
   void for_each_row_block(index_t rows, Body&& body) const {
-    const index_t most = std::max<index_t>(16, (index_t{1} << 24) / classes());
+    const index_t most = std::max<index_t>(16, (index_t{1} << 22) / classes());
     for (index_t first = 0; first < rows; first += most)
       body(index_range{first, std::min(rows, first + most)});
   }

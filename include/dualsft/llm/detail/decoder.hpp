@@ -62,16 +62,25 @@ class decoder {
   /// h [T, width] becomes the layer's output; `state` keeps what backward needs.
   void forward(index_t l, const packed_tokens& tokens, row_matrix<S>& h, layer_state<S>& state,
                layer_scratch<S>& s) const {
+    forward(l, tokens.positions, h, state, s, [&] {
+      attention<S>(pool_, shape(l), tokens.starts)
+          .forward(state.q, state.k, state.v, state.o, state.log_sums);
+    });
+  }
+
+  /// The same with another attention: attend() fills state.o from state.q, k and v.
+  template <class Attend>
+  void forward(index_t l, const std::vector<index_t>& positions, row_matrix<S>& h,
+               layer_state<S>& state, layer_scratch<S>& s, Attend&& attend) const {
     const layer_blocks& b = blocks(l);
     state.input = h;
     norm_at(b.attention_norm).forward(pool_, h, state.inv_attention, s.x);
     project_heads(b.q, b.q_bias, b.q_norm, s.x, state.raw_q, state.inv_q, state.q);
     project_heads(b.k, b.k_bias, b.k_norm, s.x, state.raw_k, state.inv_k, state.k);
     linear(pool_, s.x, matrix(b.v), bias(b.v_bias), state.v);
-    turns(l).turn(pool_, tokens.positions, state.q, S(1));
-    turns(l).turn(pool_, tokens.positions, state.k, S(1));
-    attention<S>(pool_, shape(l), tokens.starts)
-        .forward(state.q, state.k, state.v, state.o, state.log_sums);
+    turns(l).turn(pool_, positions, state.q, S(1));
+    turns(l).turn(pool_, positions, state.k, S(1));
+    attend();
     add_output(b.o, b.o_bias, b.attention_post_norm, state.o, state.raw_a, state.inv_a, h, s);
 
     state.middle = h;
@@ -181,6 +190,9 @@ class decoder {
     add_rows(rh, r.e);
   }
 
+  attention_shape shape(index_t l) const {
+    return {config_.heads, config_.kv_heads, config_.head_size, config_.query_scale, window(l)};
+  }
   norm<S> norm_at(index_t block) const {
     const parameter_block& b = map_.layout.block(block);
     return {theta_ + b.offset, b.rows, config_.norm_epsilon, S(config_.norm_plus_one ? 1 : 0)};
@@ -197,9 +209,6 @@ class decoder {
   const S* bias(index_t block) const { return block < 0 ? nullptr : theta_ + offset(block); }
   index_t window(index_t l) const { return config_.windows[static_cast<std::size_t>(l)]; }
   const rotation_table<S>& turns(index_t l) const { return window(l) > 0 ? local_ : rotation_; }
-  attention_shape shape(index_t l) const {
-    return {config_.heads, config_.kv_heads, config_.head_size, config_.query_scale, window(l)};
-  }
 
   static affine_trace<S> affine(index_t weight, index_t bias, const row_matrix<S>& x,
                                 const row_matrix<S>& e, const std::vector<index_t>& examples) {

@@ -11,11 +11,6 @@
 /// gradients, so no two add to one element and sums run in the order of the tokens.
 namespace dualsft::llm::detail {
 
-template <class S>
-matrix_view<const S> columns_of(matrix_view<const S> m, index_range range) {
-  return {m.data() + range.begin, m.rows(), range.size(), m.row_stride(), m.col_stride()};
-}
-
 /// `at` += the product of a trace, restricted to the trace's weight (its bias: see add_bias).
 template <class S>
 void add_product(worker_pool& pool, const affine_trace<S>& trace, S* at) {

@@ -41,34 +41,49 @@ const_row_array<S> row_of(const row_matrix<S>& m, index_t t) {
   return {m.data() + t * m.cols(), m.cols()};
 }
 
-template <class S>
-matrix_view<S> rows_of(row_matrix<S>& m, index_range range) {
-  return {m.data() + range.begin * m.cols(), range.size(), m.cols()};
-}
-template <class S>
-matrix_view<const S> rows_of(const row_matrix<S>& m, index_range range) {
-  return {m.data() + range.begin * m.cols(), range.size(), m.cols()};
-}
-
 // ---- linear maps ------------------------------------------------------------------------------
 
 enum class into { overwrite, add };
+
+template <class S>
+matrix_view<S> columns_of(matrix_view<S> m, index_range range) {
+  return {m.data() + range.begin, m.rows(), range.size(), m.row_stride(), m.col_stride()};
+}
+
+/// out = or += a b^T (Transposed) or a b, on all threads: each takes rows of `out` or, where there
+/// are more of them, columns, so that the larger operand is packed once.
+template <bool Transposed, class S>
+void multiply(worker_pool& pool, matrix_view<const S> a, matrix_view<const S> b, matrix_view<S> out,
+              into how) {
+  const auto part = [&](matrix_view<const S> left, matrix_view<const S> right, matrix_view<S> to) {
+    if (how == into::overwrite) as_map(to).setZero();
+    if constexpr (Transposed)
+      add_a_bt<S>(left, right, to);
+    else
+      add_a_b<S>(left, right, to);
+  };
+  if (out.rows() >= out.cols())
+    pool.ranges(out.rows(), product_grain, [&](index_range range) {
+      part(a.middle_rows(range.begin, range.size()), b, out.middle_rows(range.begin, range.size()));
+    });
+  else
+    pool.ranges(out.cols(), product_grain, [&](index_range range) {
+      part(a, Transposed ? b.middle_rows(range.begin, range.size()) : columns_of(b, range),
+           columns_of(out, range));
+    });
+}
 
 /// y = x W^T + b, or y += ...      x [T, in], W [out, in], b [out] or null
 template <class S>
 void linear(worker_pool& pool, const row_matrix<S>& x, matrix_view<const S> weight, const S* bias,
             row_matrix<S>& y, into how = into::overwrite) {
   if (how == into::overwrite) y.resize(x.rows(), weight.rows());
-  pool.ranges(x.rows(), product_grain, [&](index_range range) {
-    for (index_t t = range.begin; t < range.end; ++t) {
-      row_array<S> row = row_of(y, t);
-      if (how == into::overwrite)
-        bias == nullptr ? row.setZero() : row = const_row_array<S>(bias, y.cols());
-      else if (bias != nullptr)
-        row += const_row_array<S>(bias, y.cols());
-    }
-    add_a_bt<S>(rows_of(x, range), weight, rows_of(y, range));
-  });
+  multiply<true, S>(pool, view_of(x), weight, view_of(y), how);
+  if (bias != nullptr)
+    pool.ranges(y.rows(), row_grain, [&](index_range range) {
+      for (index_t t = range.begin; t < range.end; ++t)
+        row_of(y, t) += const_row_array<S>(bias, y.cols());
+    });
 }
 
 /// dx = e W, or dx += e W          e [T, out], W [out, in]
@@ -76,11 +91,7 @@ template <class S>
 void linear_back(worker_pool& pool, const row_matrix<S>& e, matrix_view<const S> weight,
                  row_matrix<S>& dx, into how = into::overwrite) {
   if (how == into::overwrite) dx.resize(e.rows(), weight.cols());
-  pool.ranges(e.rows(), product_grain, [&](index_range range) {
-    const matrix_view<S> out = rows_of(dx, range);
-    if (how == into::overwrite) as_map(out).setZero();
-    add_a_b<S>(rows_of(e, range), weight, out);
-  });
+  multiply<false, S>(pool, view_of(e), weight, view_of(dx), how);
 }
 
 // ---- norms ------------------------------------------------------------------------------------
@@ -240,6 +251,8 @@ template <class S>
 struct rotation_table {
   index_t half = 0;
   std::vector<S> cosines, sines;
+
+  index_t positions() const { return static_cast<index_t>(cosines.size()) / half; }
 
   rotation_table() = default;
   rotation_table(const rope_config& rope, index_t head_size, index_t positions)
