@@ -97,8 +97,8 @@ template <class... NamesAndValues>
 ///     expects(k <= n, "topk", "k must satisfy 0 <= k <= n", "k", k, "n", n);
 ///     // "topk: k must satisfy 0 <= k <= n (k = 7, n = 5)"
 template <class... NamesAndValues>
-void expects(bool holds, std::string_view function, std::string_view rule,
-             const NamesAndValues&... names_and_values) {
+constexpr void expects(bool holds, std::string_view function, std::string_view rule,
+                       const NamesAndValues&... names_and_values) {
   static_assert(sizeof...(names_and_values) % 2 == 0, "expects: values come as name, value pairs");
   if (!holds) [[unlikely]]
     detail::throw_invalid(function, rule, names_and_values...);

@@ -22,6 +22,13 @@ TEST_CASE("vector views are made from what is contiguous and keep const out") {
   static_assert(!std::is_convertible_v<vector_view<const double>, vector_view<double>>);
 }
 
+// A view may be a constant: its precondition is checked while compiling.
+constexpr double constants[] = {1, 2, 3, 4, 5, 6};
+constexpr vector_view<const double> every_other(constants, 3, 2);
+static_assert(every_other.size() == 3 && every_other[2] == 5);
+constexpr matrix_view<const double> two_by_three(constants, 2, 3);
+static_assert(two_by_three(1, 0) == 4);
+
 TEST_CASE("memory spaces do not mix") {
   using host = vector_view<const float, host_space>;
   using device = vector_view<const float, device_space>;
