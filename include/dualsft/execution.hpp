@@ -7,6 +7,8 @@
 #include <dualsft/error.hpp>
 #include <dualsft/views.hpp>
 #include <exception>
+#include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -83,6 +85,8 @@ inline index_range split_range(index_t n, index_t parts, index_t part, index_t g
 
 /// Calls body(part) for every part in [0, parts), each on its own thread (the last one on the
 /// caller's). If several throw, the exception of the lowest part leaves.
+/// \throws std::system_error  naming the number of threads, if the system refuses one; those that
+///                            run already end first
 template <class Body>
 void parallel_parts(int parts, Body&& body) {
   if (parts <= 1) {
@@ -100,7 +104,11 @@ void parallel_parts(int parts, Body&& body) {
   {
     std::vector<std::jthread> threads;
     threads.reserve(static_cast<std::size_t>(parts - 1));
-    for (int part = 0; part + 1 < parts; ++part) threads.emplace_back(guarded, part);
+    try {
+      for (int part = 0; part + 1 < parts; ++part) threads.emplace_back(guarded, part);
+    } catch (const std::system_error& error) {
+      throw std::system_error(error.code(), "cannot start " + std::to_string(parts) + " threads");
+    }
     guarded(parts - 1);
   }
   for (const auto& failure : failures)
