@@ -5,12 +5,14 @@
 #include <cmath>
 #include <cstdint>
 #include <dualsft/config.hpp>
+#include <dualsft/error.hpp>
 #include <numbers>
 #include <span>
 #include <utility>
 
-/// Random numbers that are the same on every platform: the standard's engines are portable, its
-/// distributions are not, so shuffles, normals and signs are written out here.
+/// Random numbers without the standard library's distributions, which differ from one library to the
+/// next. bits, uniform, below, sign and shuffle give the same on every platform; normal goes through
+/// the platform's log and cos, which may differ in the last bit.
 namespace dualsft {
 
 /// xoshiro256++ (Blackman and Vigna 2019), seeded by splitmix64. Copyable; equal seeds give equal
@@ -43,8 +45,10 @@ class random_source {
   /// Uniform in [0, 1), a multiple of 2^-53.
   double uniform() { return static_cast<double>(bits() >> 11) * 0x1p-53; }
 
-  /// Uniform in {0, ..., n - 1} without bias; n > 0.
+  /// Uniform in {0, ..., n - 1} without bias.
+  /// \throws invalid_argument  if n < 1
   index_t below(index_t n) {
+    expects(n > 0, "random_source::below", "n must be positive", "n", n);
     const auto range = static_cast<std::uint64_t>(n);
     const std::uint64_t rejected = (0 - range) % range;  // 2^64 mod range
     for (;;) {
@@ -53,7 +57,8 @@ class random_source {
     }
   }
 
-  /// Standard normal (Box-Muller; one of the pair is thrown away to keep the source stateless).
+  /// Standard normal (Box-Muller). One of each pair is thrown away: if it were kept, the state would
+  /// be more than state_.
   double normal() {
     const double u = 1.0 - uniform();  // (0, 1]
     const double v = uniform();
