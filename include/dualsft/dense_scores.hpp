@@ -26,7 +26,7 @@ concept DenseScalar = std::same_as<T, float> || std::same_as<T, double>;
 template <DenseScalar V = double>
 struct dense_inputs {
   vector_view<const V> validation = {};        ///< v [d]
-  vector_view<const V> curvature = {};         ///< D [d]; != 0 for the AdamW step
+  vector_view<const V> curvature = {};         ///< D [d]; > 0 for the AdamW step
   vector_view<const V> hessian_gradient = {};  ///< H G [d], or H (D^-1 G) for the AdamW step
 };
 
@@ -42,10 +42,12 @@ struct non_finite_scores {
 struct dense_result {
   std::vector<double> data_scores;       ///< phi_D [N]
   std::vector<double> parameter_scores;  ///< phi_P [d]; empty if they went to the caller's memory
-  /// The law, with the tolerance (N + d) eps sum_ij |terms|: what rounding alone can do.
+  /// The law. The difference that it tolerates is what rounding alone can do: (N + d) eps
+  /// sum_ij |terms|, and the smallest double per product where products underflow; `tolerance` is
+  /// that over sum |phi_P|, as `gap` is.
   conservation_check conservation;
   double utility_of_everything = 0;  ///< U_2 (joint: U) of taking all examples and parameters
-  double second_order_share = 0;     ///< ||(eta/2) C|| / ||v||; NaN if both are 0
+  double second_order_share = 0;     ///< ||(eta/2) C|| / ||v||; 0 if C is 0
   non_finite_scores non_finite;
 };
 
@@ -115,13 +117,15 @@ inline void finish_dense(const score_rule& rule, index_t columns, const column_s
   result.non_finite.first_column = sums.first_non_finite;
   result.utility_of_everything = sums.everything;
   result.second_order_share =
-      0.5 * rule.eta * std::sqrt(sums.c_squares) / std::sqrt(sums.v_squares);
+      share_of_second_order(0.5 * rule.eta * std::sqrt(sums.c_squares), std::sqrt(sums.v_squares));
 
   conservation_check& law = result.conservation;
   law = check_totals(rule.order, sums.scores, rows.total, rows.absolute, sums.everything, 0);
   const auto rows_count = static_cast<index_t>(result.data_scores.size());
-  law.tolerance = allowed_roundings(rows_count, columns) * std::numeric_limits<double>::epsilon() *
-                  sums.terms / std::max(sums.scores.absolute, std::numeric_limits<double>::min());
+  const double allowed =
+      allowed_roundings(rows_count, columns) * std::numeric_limits<double>::epsilon() * sums.terms +
+      allowed_underflow(rule, rows_count, columns);
+  law.tolerance = allowed / std::max(sums.scores.absolute, std::numeric_limits<double>::min());
   law.holds = law.gap <= law.tolerance;
 }
 

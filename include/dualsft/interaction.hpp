@@ -136,7 +136,7 @@ struct interaction {
   std::vector<double> data_scores;       ///< phi_D [N], row sums of M
   std::vector<double> parameter_scores;  ///< phi_P [d], column sums of M
   double total = 0.0;                    ///< sum of all entries = U_o(everything)
-  double second_order_share = 0.0;       ///< ||(eta/2) C|| / ||v||; 0 at first order
+  double second_order_share = 0.0;       ///< ||(eta/2) C|| / ||v||; 0 where C is
 
   matrix_view<const double> matrix() const { return {entries.data(), examples, parameters}; }
 };
@@ -183,7 +183,7 @@ inline interaction interaction_matrix(const local_problem& problem, const surrog
     correction = std::hypot(correction, second);
     slope = std::hypot(slope, problem.v[j]);
   }
-  if (correction > 0.0) result.second_order_share = correction / slope;
+  result.second_order_share = detail::share_of_second_order(correction, slope);
 
   result.entries.resize(at(n * d));
   result.data_scores.resize(at(n));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <limits>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -49,6 +50,13 @@ inline constexpr std::array<std::pair<std::string_view, score_order>, 4> score_o
 
 inline constexpr std::array<std::pair<std::string_view, step_geometry>, 2> step_geometry_names{
     {{"sgd", step_geometry::plain}, {"adamw", step_geometry::adamw}}};
+
+/// ||(eta/2) C|| / ||v|| of the two norms. Nothing (C = 0) is no share of anything, also where
+/// v = 0; something against v = 0 is infinitely much; NaN stays NaN.
+constexpr double share_of_second_order(double correction, double slope) {
+  if (correction == 0) return 0;
+  return slope == 0 ? correction * std::numeric_limits<double>::infinity() : correction / slope;
+}
 
 }  // namespace detail
 

@@ -8,6 +8,7 @@
 #include <dualsft/views.hpp>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 /// The one vector that turns gradients into scores.
@@ -97,7 +98,8 @@ struct projection {
   score_rule rule;
   std::vector<Real> p;          ///< [d]
   std::vector<Real> curvature;  ///< D' [d], joint order only
-  /// ||(eta/2) C|| / ||v||: how much of the score the second order can change. NaN when v = 0.
+  /// ||(eta/2) C|| / ||v||: how much of the score the second order can change; 0 where C is 0, +inf
+  /// where v alone is.
   double second_order_share = 0;
 };
 
@@ -113,7 +115,8 @@ struct curvature_inputs {
 /// \param gradient  G [d]; may be empty at first order, whose p does not depend on it
 /// \throws invalid_argument  if eta is not positive, a needed vector is missing or has another
 ///                           length, or D is not positive where the AdamW step divides by it
-/// \throws numerical_error   if v or G is not finite, naming the coordinate
+/// \throws numerical_error   if v, G or a vector that is read is not finite, naming the coordinate;
+///                           it comes before the question whether D is positive
 template <HostPolicy Policy, class Real>
 projection<Real> project(const Policy& policy, const score_rule& rule, std::vector<Real> v,
                          std::span<const double> gradient, const curvature_inputs<Real>& inputs) {
@@ -152,9 +155,11 @@ projection<Real> project(const Policy& policy, const score_rule& rule, std::vect
           const double hg = reads_product ? static_cast<double>(inputs.hessian_gradient[j]) : 0.0;
           const double gj = known_beforehand ? 0.0 : gradient[j];
           const detail::projected out = detail::project_coordinate(rule, vj, gj, dj, hg);
-          if (rule.step == step_geometry::adamw && !(dj > 0) && state.not_positive < 0)
+          const bool finite = std::isfinite(vj) && std::isfinite(gj) && std::isfinite(dj) &&
+                              std::isfinite(hg);  // not of their sum, which may overflow
+          if (!finite && state.not_finite < 0) state.not_finite = i;
+          if (rule.step == step_geometry::adamw && dj <= 0 && state.not_positive < 0)
             state.not_positive = i;
-          if (!std::isfinite(vj + gj + dj + hg) && state.not_finite < 0) state.not_finite = i;
           v[j] = static_cast<Real>(out.p);
           if (!result.curvature.empty()) result.curvature[j] = static_cast<Real>(out.curvature);
           state.v_squares += vj * vj;
@@ -165,17 +170,19 @@ projection<Real> project(const Policy& policy, const score_rule& rule, std::vect
 
   double v_squares = 0;
   double c_squares = 0;
-  for (const part_state& state : parts) {
-    expects(state.not_positive < 0, "project", "the AdamW step needs D > 0 everywhere",
-            "coordinate", state.not_positive);
+  for (const part_state& state : parts)
     if (state.not_finite >= 0)
       throw numerical_error("project: v, G, D or H G is NaN or infinite at coordinate " +
                             std::to_string(state.not_finite));
+  for (const part_state& state : parts) {
+    expects(state.not_positive < 0, "project", "the AdamW step needs D > 0 everywhere",
+            "coordinate", state.not_positive);
     v_squares += state.v_squares;
     c_squares += state.c_squares;
   }
   result.p = std::move(v);
-  result.second_order_share = 0.5 * rule.eta * std::sqrt(c_squares) / std::sqrt(v_squares);
+  result.second_order_share =
+      detail::share_of_second_order(0.5 * rule.eta * std::sqrt(c_squares), std::sqrt(v_squares));
   return result;
 }
 

@@ -291,6 +291,19 @@ TEST_CASE("the law is judged by the size of its terms, not of what cancellation 
   CHECK_FALSE(broken.conservation.holds);
 }
 
+TEST_CASE("products below the smallest normal number are no broken law") {
+  for (const storage how : {storage::row_major, storage::column_major})
+    for (const double eta : {1.0, 100.0}) {
+      problem<double> p(64, 640, how);
+      for (double& v : p.v) v *= 1e-320 / eta;
+      const dense_result found = dense_scores(exec::cpu{2}, p.g, p.inputs(),
+                                              {score_order::first, step_geometry::plain, eta});
+      CHECK(found.conservation.columns_absolute > 0);
+      CHECK(found.conservation.gap > 0);
+      CHECK(found.conservation.holds);
+    }
+}
+
 TEST_CASE("NaN and infinity are reported where they are") {
   for (const storage how : storages)
     for (const score_order order : orders)

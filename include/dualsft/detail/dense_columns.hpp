@@ -85,6 +85,14 @@ inline double allowed_roundings(index_t rows, index_t columns) {
   return static_cast<double>(rows) + static_cast<double>(columns);
 }
 
+/// What underflow adds to it: each of the products g_ij p_j, which eta then scales, and each score
+/// may lose up to the smallest positive double, however small the terms are.
+inline double allowed_underflow(const score_rule& rule, index_t rows, index_t columns) {
+  const double n = static_cast<double>(rows);
+  const double d = static_cast<double>(columns);
+  return (n * d * std::max(1.0, rule.eta) + n + d) * std::numeric_limits<double>::denorm_min();
+}
+
 /// sum_ij |terms| of the law over these columns, by definition: a second read.
 template <HostPolicy Policy, class T, class Inputs>
 double sum_of_terms(const Policy& policy, matrix_view<const T> x, const Inputs& inputs,
@@ -160,7 +168,8 @@ column_parts sweep_columns(const exec::cpu& policy, matrix_view<const T> x, Fini
 
 /// Scores of all columns of `x`; data_scores += the part of the rows that lies in them.
 ///
-/// \param inputs  of these columns \param offset  of these columns within the whole matrix
+/// \param inputs  of these columns
+/// \param offset  of these columns within the whole matrix
 template <class T, class Inputs>
 void dense_columns(const exec::cpu& policy, matrix_view<const T> x, const Inputs& inputs,
                    const score_rule& rule, index_t offset, std::span<double> data_scores,
