@@ -10,6 +10,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 /// Curvature proxies D [d]: diagonal stand-ins for the Hessian H of the validation objective.
@@ -64,6 +65,7 @@ struct rms_options {
 /// sqrt(s / (1 - beta2^steps)) + epsilon
 /// \param second_moment  s_T [d], each >= 0
 /// \param steps          T >= 1, the updates that made s
+/// \throws invalid_argument  if an s is negative, or steps or an option out of its range
 template <class Real>
 std::vector<Real> rms_curvature(std::span<const Real> second_moment, index_t steps,
                                 const rms_options& options = {}) {
@@ -74,21 +76,35 @@ std::vector<Real> rms_curvature(std::span<const Real> second_moment, index_t ste
           options.epsilon);
   const double correction = 1 - std::pow(options.beta2, static_cast<double>(steps));
   std::vector<Real> d(second_moment.size());
-  for (std::size_t j = 0; j < d.size(); ++j)
+  for (std::size_t j = 0; j < d.size(); ++j) {
+    expects(!(second_moment[j] < 0), "rms_curvature", "s must not be negative", "coordinate", j,
+            "s", second_moment[j]);
     d[j] = static_cast<Real>(std::sqrt(static_cast<double>(second_moment[j]) / correction) +
                              options.epsilon);
+  }
   return d;
 }
 
+namespace detail {
+inline void check_product(std::string_view function, const std::vector<double>& product,
+                          index_t d) {
+  expects(static_cast<index_t>(product.size()) == d, function,
+          "the product must have one value per coordinate", "product", product.size(), "d", d);
+}
+}  // namespace detail
+
 /// H_jj for every j, by d products with unit vectors. For small models and tests.
 /// \param product  std::vector<double>(std::span<const Real> x), H x
+/// \throws invalid_argument  if what it returns is not [d]
 template <class Real, class Product>
 std::vector<double> exact_diagonal(index_t d, Product&& product) {
   std::vector<double> diagonal(static_cast<std::size_t>(d));
   std::vector<Real> unit(static_cast<std::size_t>(d), Real{0});
   for (std::size_t j = 0; j < diagonal.size(); ++j) {
     unit[j] = Real{1};
-    diagonal[j] = product(std::span<const Real>(unit))[j];
+    const std::vector<double> column = product(std::span<const Real>(unit));
+    detail::check_product("exact_diagonal", column, d);
+    diagonal[j] = column[j];
     unit[j] = Real{0};
   }
   return diagonal;
@@ -99,8 +115,13 @@ struct hutchinson_result {
   std::vector<double> standard_error;  ///< [d], of the mean over probes; NaN with one probe
 };
 
-/// Mean over `probes` of z .* (H z), z of independent signs. Var of one probe = sum_{k != j}
-/// H_jk^2. \param probes  >= 1
+/// Mean over `probes` of z .* (H z), z of independent signs.
+///
+///     Var of one probe = sum_{k != j} H_jk^2
+///
+/// \param product  as for exact_diagonal
+/// \param probes   >= 1
+/// \throws invalid_argument  if probes < 1, or what `product` returns is not [d]
 template <class Real, class Product>
 hutchinson_result hutchinson_diagonal(index_t d, Product&& product, index_t probes,
                                       std::uint64_t seed) {
@@ -113,6 +134,7 @@ hutchinson_result hutchinson_diagonal(index_t d, Product&& product, index_t prob
   for (index_t probe = 1; probe <= probes; ++probe) {
     for (Real& x : z) x = static_cast<Real>(random.sign());
     const std::vector<double> hz = product(std::span<const Real>(z));
+    detail::check_product("hutchinson_diagonal", hz, d);
     for (std::size_t j = 0; j < z.size(); ++j) {
       const double sample = static_cast<double>(z[j]) * hz[j];
       const double delta = sample - result.diagonal[j];

@@ -6,6 +6,7 @@
 #include <dualsft/concepts.hpp>
 #include <dualsft/execution.hpp>
 #include <span>
+#include <utility>
 #include <vector>
 
 /// Pass 1: sums over examples of gradients, and of their squares when asked for.
@@ -13,8 +14,9 @@
 ///     sum_j = sum_i g_ij          squares_j = sum_i g_ij^2
 ///
 /// Examples go through the model in batches and are forgotten; the gradient matrix never exists.
-/// State: d doubles (2 d with squares) per thread; scratch: one block where the model has
-/// gradient_blocks, else d scalars per thread for float models and none for double ones.
+/// State: d doubles (2 d with squares) for every thread that takes part; scratch: one block where
+/// the model has gradient_blocks, else d scalars per thread for float models and none for double
+/// ones.
 ///
 /// Numerics: within a batch the model's own arithmetic; across batches double. Squares need every
 /// example's own gradient, so they cost one backward pass per example.
@@ -66,6 +68,7 @@ inline example_span batch_of(example_span examples, index_t batch_size, index_t 
 
 /// sink(offset, span) with the summed gradient of a batch, whole or block by block. `scratch` is
 /// sized on first use and only where the model cannot deliver blocks.
+/// \throws invalid_argument  if the model delivers a block that its layout does not have
 template <GradientModel M, class Sink>
 void visit_gradient(const M& model, example_span batch,
                     std::vector<typename M::scalar_type>& scratch, Sink&& sink) {
@@ -73,7 +76,11 @@ void visit_gradient(const M& model, example_span batch,
   if constexpr (HasGradientBlocks<M>) {
     const parameter_layout& layout = model.layout();
     model.gradient_blocks(batch, [&](index_t block, std::span<const Real> gradient) {
-      sink(layout.block(block).offset, gradient);
+      const parameter_block& where = layout.block(block);
+      expects(static_cast<index_t>(gradient.size()) == where.size(), "gradient_blocks",
+              "the model must give one value per coordinate of the block", "block", where.name,
+              "values", gradient.size(), "size", where.size());
+      sink(where.offset, gradient);
     });
   } else {
     scratch.assign(static_cast<std::size_t>(model.layout().size()), Real{0});
@@ -104,8 +111,9 @@ gradient_sums sum_gradients(const Policy& policy, const M& model, example_span e
   const index_t n = static_cast<index_t>(examples.size());
   const index_t batch_size = options.squares ? 1 : options.batch_size;
 
+  const index_t batch_count = (n + batch_size - 1) / batch_size;
   std::vector<gradient_sums> partial(
-      static_cast<std::size_t>(std::max(1, detail::thread_count(policy))));
+      static_cast<std::size_t>(std::max(1, detail::model_threads<M>(policy, batch_count))));
   detail::parallel_batches<M>(policy, n, batch_size, [&](int part, detail::index_range batches) {
     gradient_sums& mine = partial[static_cast<std::size_t>(part)];
     mine.sum.assign(d, 0.0);

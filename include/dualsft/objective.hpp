@@ -5,6 +5,7 @@
 #include <dualsft/hessian.hpp>
 #include <dualsft/preservation.hpp>
 #include <span>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -31,10 +32,21 @@ validation_objective(example_span, Prior, double) -> validation_objective<Prior>
 template <class Prior>
 validation_objective(example_span, Prior, double, index_t) -> validation_objective<Prior>;
 
+namespace detail {
+template <class Prior>
+void check_objective(std::string_view function, const validation_objective<Prior>& objective) {
+  expects(!objective.examples.empty(), function, "V must not be empty");
+  expects(objective.lambda >= 0, function, "lambda must not be negative", "lambda",
+          objective.lambda);
+}
+}  // namespace detail
+
 /// J(theta)
+/// \throws invalid_argument  if V is empty or lambda is negative
 template <HostPolicy Policy, GradientModel M, class Prior>
 double objective_value(const Policy& policy, const M& model,
                        const validation_objective<Prior>& objective) {
+  detail::check_objective("objective_value", objective);
   double value = mean_loss(policy, model, objective.examples, objective.batch_size);
   if (objective.lambda != 0) value += objective.lambda * objective.prior.value(policy, model);
   return value;
@@ -50,9 +62,7 @@ struct objective_gradient_result {
 template <HostPolicy Policy, GradientModel M, class Prior>
 objective_gradient_result objective_gradient(const Policy& policy, const M& model,
                                              const validation_objective<Prior>& objective) {
-  expects(!objective.examples.empty(), "objective_gradient", "V must not be empty");
-  expects(objective.lambda >= 0, "objective_gradient", "lambda must not be negative", "lambda",
-          objective.lambda);
+  detail::check_objective("objective_gradient", objective);
   objective_gradient_result result;
   result.validation =
       sum_gradients(policy, model, objective.examples, {.batch_size = objective.batch_size}).sum;

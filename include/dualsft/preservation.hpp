@@ -8,6 +8,8 @@
 #include <dualsft/parameters.hpp>
 #include <functional>
 #include <span>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 /// Preservation losses L_prior: what pulls theta back towards the pre-trained theta_0.
@@ -68,17 +70,25 @@ class anchored_preservation {
   template <HostPolicy Policy, TrainableModel M>
   void accumulate_gradient(const Policy&, const M& model, double weight,
                            std::span<double> out) const {
+    check_length("out", out.size());
     visit(model, [&](std::size_t j, double f, double moved) { out[j] += weight * f * moved; });
   }
 
   template <HostPolicy Policy, TrainableModel M>
   void accumulate_hessian_product(const Policy&, const M&, double weight, std::span<const Real> x,
                                   std::span<double> out) const {
+    check_length("x", x.size());
+    check_length("out", out.size());
     for (std::size_t j = 0; j < out.size(); ++j)
       out[j] += weight * (fisher_.empty() ? 1.0 : fisher_[j]) * static_cast<double>(x[j]);
   }
 
  private:
+  void check_length(std::string_view name, std::size_t length) const {
+    expects(length == theta_0_.size(), "anchored_preservation",
+            "vectors must have one value per coordinate", name, length, "d", theta_0_.size());
+  }
+
   template <class M, class Visit>
   void visit(const M& model, Visit&& visit) const {
     const parameter_layout& layout = model.layout();
@@ -88,6 +98,9 @@ class anchored_preservation {
     for (index_t b = 0; b < layout.block_count(); ++b) {
       const auto offset = static_cast<std::size_t>(layout.block(b).offset);
       const auto theta = model.parameters(b);
+      expects(static_cast<index_t>(theta.size()) == layout.block(b).size(), "anchored_preservation",
+              "the model must show one parameter per coordinate of the block", "block",
+              layout.block(b).name, "parameters", theta.size(), "size", layout.block(b).size());
       for (std::size_t k = 0; k < theta.size(); ++k)
         visit(offset + k, fisher_.empty() ? 1.0 : fisher_[offset + k],
               static_cast<double>(theta[k]) - static_cast<double>(theta_0_[offset + k]));
@@ -111,6 +124,7 @@ struct cwsd_options {
 
 /// CWSD over a list of anchors. The teacher's logits come from a callable, so the teacher may be a
 /// second model, a model whose parameters are swapped for the call, or a file.
+/// \throws invalid_argument  from the constructor, if there is no anchor or no teacher
 template <LogitModel M>
 class cwsd_preservation {
  public:
@@ -121,6 +135,7 @@ class cwsd_preservation {
   cwsd_preservation(std::vector<index_t> anchors, teacher_type teacher,
                     const cwsd_options& options = {})
       : anchors_(std::move(anchors)), teacher_(std::move(teacher)), options_(options) {
+    expects(!anchors_.empty(), "cwsd_preservation", "the list of anchors must not be empty");
     expects(options.batch_size >= 1, "cwsd_preservation", "batch_size must be positive",
             "batch_size", options.batch_size);
     expects(static_cast<bool>(teacher_), "cwsd_preservation", "a teacher must be given");
@@ -142,6 +157,9 @@ class cwsd_preservation {
   /// the teacher may be one that swaps parameters, and the model's own threads do the work.
   template <HostPolicy Policy>
   double visit(const Policy&, const M& model, double weight, std::span<double> out) const {
+    expects(out.empty() || static_cast<index_t>(out.size()) == model.layout().size(),
+            "cwsd_preservation", "out must have one value per coordinate", "out", out.size(), "d",
+            model.layout().size());
     const index_t classes = model.classes();
     double loss = 0;
     double confidence = 0;

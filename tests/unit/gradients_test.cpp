@@ -33,7 +33,36 @@ struct constant_float_model {
   }
 };
 
+/// A layout of two blocks of three, and one block delivered under a number and a size of choice.
+struct careless_model {
+  using scalar_type = double;
+  parameter_layout map;
+  index_t block = 0;
+  std::vector<double> values;
+  careless_model(index_t number, std::size_t size) : block(number), values(size, 1.0) {
+    map.add("a", 3, 1);
+    map.add("b", 3, 1);
+  }
+  const parameter_layout& layout() const { return map; }
+  void losses(example_span, std::span<double>) const {}
+  void accumulate_gradient(example_span, std::span<double>) const {}
+  template <class Sink>
+  void gradient_blocks(example_span, Sink&& sink) const {
+    sink(block, std::span<const double>(values));
+  }
+};
+
 }  // namespace
+
+TEST_CASE("a model that delivers a block its layout does not have is refused") {
+  const std::vector<index_t> examples{0};
+  CHECK_NOTHROW(sum_gradients(exec::cpu{1}, careless_model(1, 3), examples));
+  CHECK_THROWS_WITH_AS(sum_gradients(exec::cpu{1}, careless_model(1, 4), examples),
+                       doctest::Contains("values = 4, size = 3"), invalid_argument);
+  CHECK_THROWS_AS(sum_gradients(exec::cpu{1}, careless_model(0, 2), examples), invalid_argument);
+  CHECK_THROWS_AS(sum_gradients(exec::cpu{1}, careless_model(2, 3), examples), invalid_argument);
+  CHECK_THROWS_AS(sum_gradients(exec::cpu{1}, careless_model(-1, 3), examples), invalid_argument);
+}
 
 TEST_CASE("sums of gradients and squares equal the explicit matrix's") {
   const auto model = small_model();

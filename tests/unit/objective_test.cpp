@@ -125,6 +125,31 @@ TEST_CASE(
   CHECK(parameter_values(s.model) == before);
 }
 
+TEST_CASE("preservation terms and objectives refuse what does not fit") {
+  scene s;
+  const auto d = s.theta_0.size();
+  const exec::cpu policy{1};
+  std::vector<double> right(d), wrong(d + 1);
+  const anchored_preservation<double> l2(s.theta_0);
+  CHECK_THROWS_AS(l2.accumulate_gradient(policy, s.model, 1.0, wrong), invalid_argument);
+  CHECK_THROWS_AS(
+      l2.accumulate_hessian_product(policy, s.model, 1.0, std::span<const double>(right), wrong),
+      invalid_argument);
+  CHECK_THROWS_AS(l2.accumulate_hessian_product(policy, s.model, 1.0,
+                                                std::span<const double>(right).first(d - 1), right),
+                  invalid_argument);
+  using cwsd = cwsd_preservation<model_type>;
+  CHECK_THROWS_WITH_AS(cwsd({}, model_teacher(s.teacher)), doctest::Contains("anchors"),
+                       invalid_argument);
+  CHECK_THROWS_AS(
+      cwsd(s.anchors, model_teacher(s.teacher)).accumulate_gradient(policy, s.model, 1.0, wrong),
+      invalid_argument);
+  CHECK_THROWS_AS(objective_value(policy, s.model, validation_objective<>{}), invalid_argument);
+  CHECK_THROWS_AS(
+      objective_value(policy, s.model, validation_objective<>{s.validation, {}, /*lambda=*/-1}),
+      invalid_argument);
+}
+
 TEST_CASE("Hessian products: the model's own, the difference and the explicit matrix agree") {
   quadratic<double> model({.examples = 5, .seed = 3});
   const auto examples = all_examples(5);
@@ -189,6 +214,14 @@ TEST_CASE("curvature proxies") {
   CHECK(rms[0] == doctest::Approx(std::sqrt(4.0e-3 / (1 - 0.729)) + 1e-6).epsilon(1e-14));
   CHECK(rms[1] == 1e-6);
   CHECK_THROWS_AS(rms_curvature(std::span<const double>(s), 0), invalid_argument);
+  const std::vector<double> negative{1.0, -1e-9};
+  CHECK_THROWS_WITH_AS(rms_curvature(std::span<const double>(negative), 3),
+                       doctest::Contains("coordinate = 1"), invalid_argument);
+  const auto too_short = [&](std::span<const double> x) {
+    return std::vector<double>(x.size() - 1, 1.0);
+  };
+  CHECK_THROWS_AS(exact_diagonal<double>(d, too_short), invalid_argument);
+  CHECK_THROWS_AS(hutchinson_diagonal<double>(d, too_short, 2, 1), invalid_argument);
   CHECK_THROWS_AS(empirical_fisher(exec::cpu{}, model, {}), invalid_argument);
 }
 
