@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cmath>
 #include <dualsft/conservation.hpp>
 #include <dualsft/data_scores.hpp>
 #include <dualsft/detail/trace_gradient.hpp>
@@ -9,6 +10,7 @@
 #include <dualsft/projection.hpp>
 #include <functional>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -24,8 +26,9 @@
 /// example where scores are materialised; strategies that run no backward pass keep their second
 /// pass.
 ///
-/// Errors: gradients that are NaN or infinite throw numerical_error before pass 2; data scores that
-/// are, and a broken law, are reported in the result, because what was computed is still there.
+/// Errors: gradients that are NaN or infinite throw numerical_error before pass 2 (where one pass is
+/// all, behind it); data scores that are, and a broken law, are reported in the result, because what
+/// was computed is still there.
 /// Source: DualSFT Algorithm 1, lines 4 to 6.
 namespace dualsft {
 
@@ -41,9 +44,10 @@ struct dual_score_result {
   parameter_scores<Real> parameters() const&& = delete;
 };
 
+/// Both batch sizes are at least 1, whichever of them a run reads.
 struct dual_score_options {
-  index_t batch_size = 32;
-  data_score_options data = {};
+  index_t batch_size = 32;       ///< of pass 1, where it is a pass of its own
+  data_score_options data = {};  ///< its batch_size: of pass 2, and of the one pass at first order
 };
 
 /// H (step of G) for a full-order rule: the vector whose Hessian product project() wants, which is
@@ -110,6 +114,13 @@ gradient_sums single_pass(const Policy& policy, const M& model, example_span poo
   return total;
 }
 
+/// \throws numerical_error  naming the first coordinate of G that is NaN or infinite
+inline void check_gradient_sum(std::span<const double> sum) {
+  for (std::size_t j = 0; j < sum.size(); ++j)
+    if (!std::isfinite(sum[j]))
+      throw numerical_error("dual_scores: G is NaN or infinite at coordinate " + std::to_string(j));
+}
+
 template <class Real, HostPolicy Policy>
 void finish(const Policy& policy, dual_score_result<Real>& result) {
   const score_order order = result.direction.rule.order;
@@ -127,7 +138,7 @@ void finish(const Policy& policy, dual_score_result<Real>& result) {
 /// \param curvature          D [d] for the orders and steps that need it, else empty
 /// \param hessian_product    H x of the validation objective, called once in full order:
 ///                           std::vector<Real>(std::span<const Real> x); may be empty otherwise
-/// \throws invalid_argument  as project() and data_scores() do
+/// \throws invalid_argument  as project() and data_scores() do, or if a batch size is below 1
 /// \throws numerical_error   if G, v, D or H G is not finite
 template <HostPolicy Policy, class M>
 requires GradientModel<std::remove_const_t<M>> dual_score_result<typename M::scalar_type>
@@ -139,6 +150,9 @@ dual_scores(const Policy& policy, M& model, example_span pool, const score_rule&
             const dual_score_options& options = {}) {
   using Real = typename M::scalar_type;
   detail::check_rule("dual_scores", rule);
+  expects(options.batch_size >= 1 && options.data.batch_size >= 1, "dual_scores",
+          "batch sizes must be positive", "batch_size", options.batch_size, "data.batch_size",
+          options.data.batch_size);
   expects(static_cast<index_t>(validation.size()) == model.layout().size(), "dual_scores",
           "v must have one value per coordinate", "v", validation.size(), "d",
           model.layout().size());
@@ -160,6 +174,7 @@ dual_scores(const Policy& policy, M& model, example_span pool, const score_rule&
     result.pool = detail::single_pass(policy, std::as_const(model), pool,
                                       std::span<const Real>(result.direction.p), strategy,
                                       options.data.batch_size, result.data.scores);
+    detail::check_gradient_sum(result.pool.sum);
     detail::scale_scores(result.data, rule, {});
     detail::finish(policy, result);
     return result;

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <dualsft/archetypes.hpp>
+#include <dualsft/dense_scores.hpp>
 #include <dualsft/dual_scores.hpp>
 #include <dualsft/games.hpp>
 #include <dualsft/hessian.hpp>
@@ -232,6 +233,65 @@ TEST_CASE("broken preconditions and non-finite numbers are named") {
   CHECK_THROWS_AS(data_scores(exec::cpu{1}, fixed, s.pool, direction,
                               {.strategy = score_strategy::directional_difference}),
                   invalid_argument);
+}
+
+TEST_CASE("batch sizes below one and gradients that are not numbers are refused at every order") {
+  auto s = softmax_scene();
+  const std::span<const double> curvature(s.curvature);
+  auto damaged = parameter_values(s.model);
+  damaged[0] = std::nan("");
+  for (const score_order order : {score_order::first, score_order::diagonal})
+    for (const auto strategy : {score_strategy::ghost, score_strategy::materialised}) {
+      CAPTURE(name_of(order));
+      CAPTURE(name_of(strategy));
+      const auto run = [&](index_t batch_size, index_t data_batch_size) {
+        return dual_scores(exec::cpu{2}, s.model, s.pool, {order, step_geometry::plain, 0.1}, s.v,
+                           curvature, {},
+                           {.batch_size = batch_size,
+                            .data = {.strategy = strategy, .batch_size = data_batch_size}});
+      };
+      CHECK_THROWS_WITH_AS(run(8, 0), doctest::Contains("data.batch_size = 0"), invalid_argument);
+      CHECK_THROWS_WITH_AS(run(0, 8), doctest::Contains("batch_size = 0"), invalid_argument);
+      CHECK_THROWS_AS(run(-1, 8), invalid_argument);
+      parameter_guard<softmax_regression<double>> guard(s.model);
+      assign_parameters(s.model, std::span<const double>(damaged));
+      CHECK_THROWS_WITH_AS(run(8, 8), doctest::Contains("coordinate 0"), numerical_error);
+    }
+}
+
+TEST_CASE("project judges every number by itself, and numbers before their signs") {
+  const score_rule rule{score_order::diagonal, step_geometry::adamw, 1e-300};
+  const std::vector<double> v{1e308, 1}, gradient{1e308, 1}, curvature{1, 1};
+  CHECK_NOTHROW(project<exec::cpu, double>(exec::cpu{1}, rule, v, gradient, {curvature, {}}));
+  const std::vector<double> spoilt{-1, std::nan("")};
+  CHECK_THROWS_WITH_AS((project<exec::cpu, double>(exec::cpu{1}, rule, v, gradient, {spoilt, {}})),
+                       doctest::Contains("coordinate 1"), numerical_error);
+  const std::vector<double> negative{1, -1};
+  CHECK_THROWS_AS((project<exec::cpu, double>(exec::cpu{1}, rule, v, gradient, {negative, {}})),
+                  invalid_argument);
+}
+
+TEST_CASE("the second order's share is 0 of nothing, and all where v is nothing") {
+  const score_rule rule{score_order::diagonal, step_geometry::plain, 0.5};
+  const std::vector<double> zero{0, 0}, one{3, 4};
+  const auto share = [&](const std::vector<double>& v, const std::vector<double>& gradient) {
+    const double streamed =
+        project<exec::cpu, double>(exec::cpu{1}, rule, v, gradient, {one, {}}).second_order_share;
+    const matrix_view<const double> row(gradient.data(), 1, 2);
+    CHECK(dense_scores(exec::cpu{1}, row, dense_inputs<double>{v, one, {}}, rule)
+              .second_order_share == streamed);
+    local_problem explicit_arrays;
+    explicit_arrays.gradients = row;
+    explicit_arrays.v = vector_view<const double>(v);
+    explicit_arrays.D = vector_view<const double>(one);
+    explicit_arrays.eta = rule.eta;
+    CHECK(interaction_matrix(explicit_arrays, {rule.order, rule.step}).second_order_share ==
+          streamed);
+    return streamed;
+  };
+  CHECK(share(zero, zero) == 0);
+  CHECK(share(one, zero) == 0);
+  CHECK(share(zero, one) == std::numeric_limits<double>::infinity());
 }
 
 TEST_CASE("mask-aware scores are the sums over the mask's coordinates") {
