@@ -157,6 +157,10 @@ fidelity_result parameter_score_fidelity(const Policy& policy, M& model, const O
                                          example_span pool, const Source& parameter_scores,
                                          index_t mask_size, const fidelity_options& options = {}) {
   detail::check_fidelity(options);
+  expects(!pool.empty(), "parameter_score_fidelity", "the pool must not be empty");
+  expects(parameter_scores.size() == model.layout().size(), "parameter_score_fidelity",
+          "one score per coordinate", "scores", parameter_scores.size(), "d",
+          model.layout().size());
   const double before = objective_value(policy, std::as_const(model), objective);
   fidelity_result result;
   std::vector<double> buffer(4096);

@@ -130,6 +130,9 @@ TEST_CASE("on an almost linear objective scores predict training, and theta come
                                                 scored.parameters(), 8, options);
   CHECK(parameter_values(model) == before);
   CHECK(by_mask.spearman > 0.5);
+  CHECK_THROWS_WITH_AS(
+      parameter_score_fidelity(exec::cpu{1}, model, objective, {}, scored.parameters(), 8, options),
+      doctest::Contains("the pool must not be empty"), invalid_argument);
   // Ranks of the same things the other way round must lose: the test can fail.
   std::vector<double> reversed = scored.data.scores;
   for (double& x : reversed) x = -x;
