@@ -9,6 +9,7 @@
 #include <dualsft/views.hpp>
 #include <limits>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 /// What isolated scoring misses once both restrictions are on: scores that know the other side's

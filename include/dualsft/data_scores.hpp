@@ -12,6 +12,7 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 /// Pass 2: phi_D[i] = eta <g_i, p>, one number per example, by whichever way the model offers.

@@ -11,6 +11,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 /// What a selection looks like from outside: numbers that a reader of a run wants to see.

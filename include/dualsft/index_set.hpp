@@ -5,6 +5,7 @@
 #include <dualsft/config.hpp>
 #include <dualsft/error.hpp>
 #include <span>
+#include <utility>
 #include <vector>
 
 /// A set of coordinates (or examples) as its ascending indices: the compact form of a mask.
@@ -33,7 +34,9 @@ class index_set {
   }
 
   /// Every index of [0, universe).
+  /// \throws invalid_argument  if universe is negative
   static index_set all(index_t universe) {
+    expects(universe >= 0, "index_set::all", "universe must not be negative", "universe", universe);
     std::vector<index_t> indices(static_cast<std::size_t>(universe));
     for (index_t i = 0; i < universe; ++i) indices[static_cast<std::size_t>(i)] = i;
     return {std::move(indices), universe};

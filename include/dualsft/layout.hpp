@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 /// The map that everybody shares: which stored tensor a flat coordinate belongs to.

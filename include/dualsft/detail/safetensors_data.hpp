@@ -10,6 +10,7 @@
 #include <dualsft/views.hpp>
 #include <span>
 #include <string>
+#include <utility>
 
 namespace dualsft {
 

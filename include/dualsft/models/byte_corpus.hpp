@@ -6,6 +6,7 @@
 #include <dualsft/error.hpp>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace dualsft {

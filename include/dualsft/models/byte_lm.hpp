@@ -3,6 +3,7 @@
 
 #include <dualsft/models/byte_corpus.hpp>
 #include <dualsft/models/detail/network_model.hpp>
+#include <utility>
 #include <vector>
 
 namespace dualsft {

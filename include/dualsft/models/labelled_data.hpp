@@ -7,6 +7,7 @@
 #include <dualsft/error.hpp>
 #include <dualsft/random.hpp>
 #include <memory>
+#include <utility>
 #include <vector>
 
 /// The data store of the classifiers in models/.

@@ -3,6 +3,7 @@
 
 #include <dualsft/models/detail/network_model.hpp>
 #include <dualsft/models/labelled_data.hpp>
+#include <utility>
 #include <vector>
 
 namespace dualsft {

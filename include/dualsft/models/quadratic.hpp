@@ -8,6 +8,7 @@
 #include <dualsft/random.hpp>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace dualsft {

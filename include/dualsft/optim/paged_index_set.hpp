@@ -8,6 +8,7 @@
 #include <dualsft/error.hpp>
 #include <dualsft/index_set.hpp>
 #include <span>
+#include <utility>
 #include <vector>
 
 /// An index set in a quarter of the space: what a masked optimizer keeps of its mask.

@@ -8,6 +8,7 @@
 #include <dualsft/random.hpp>
 #include <limits>
 #include <memory>
+#include <utility>
 
 /// Every ability of concepts.hpp for a perceptron over some kind of record: softmax regression, the
 /// MLP classifier and the byte-level language model differ in their Input alone.
