@@ -478,3 +478,33 @@ TEST_CASE("a set of tokens: numbers, cuts, and records with nothing left to pred
   token_corpus corpus;
   for (const token_record& r : kept.records) CHECK_NOTHROW(corpus.add(r));
 }
+
+TEST_CASE("published data sets: as many records as Python's json finds in them") {
+  struct row {
+    const char* file;
+    index_t records, skipped;
+  };
+  const row rows[] = {
+      {"gsm8k/train.jsonl", 7473, 0},        {"instruct/t0_mix.jsonl", 17685, 0},
+      {"code/code_alpaca_2k.json", 2015, 2},  // two outputs are empty
+      {"code/new_codealpaca.json", 4035, 0}, {"instruct/instruction_data.json", 1100, 0},
+      {"bioinstruct/subset.json", 2101, 0},
+  };
+  for (const row& r : rows) {
+    const std::string path = std::string(DUALSFT_SOURCE_DIR "/../shared/data/") + r.file;
+    if (!std::filesystem::exists(path)) {
+      MESSAGE("skipped, absent: " << path);
+      continue;
+    }
+    CAPTURE(path);
+    record_options skip;
+    skip.bad = bad_records::skip;
+    const record_set set = read_records(path, skip);
+    CHECK(static_cast<index_t>(set.records.size()) == r.records);
+    CHECK(set.skipped.count(record_fault::empty_response) == r.skipped);
+    CHECK(set.skipped.count() == r.skipped);
+    // A record's own line is the same record.
+    const record_file file(path);
+    CHECK(shown(file.line_of(set.records.back())) == shown(set.records.back()));
+  }
+}
