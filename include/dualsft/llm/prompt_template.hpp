@@ -56,7 +56,7 @@ constexpr std::array<std::pair<std::string_view, chat_role>, 5> chat_role_names{
 ///     user        ### Instruction: \n <text> \n\n### Response: \n
 ///     assistant   <text>                  (this alone is predicted)
 ///
-/// \param first  whether nothing stands before; otherwise a turn after an answer begins with \n\n
+/// \param after_answer  whether an assistant's turn stands before; \n\n then separates the two
 inline std::string chat_text(chat_role role, std::string_view text, bool after_answer) {
   std::string out = after_answer ? "\n\n" : "";
   switch (role) {
