@@ -218,7 +218,7 @@ class regex {
       if (data == nullptr || context == nullptr) throw std::bad_alloc();
       // A repeat gives back what it took step by step, so a long run of spaces is a reason for many
       // steps; more than a few per byte mean that the pattern explores combinations.
-      const std::size_t steps = 1'000'000 + 16 * text_size;
+      const std::size_t steps = 100'000 + 16 * text_size;
       pcre2_set_match_limit(context.get(),
                             static_cast<std::uint32_t>(std::min<std::size_t>(steps, UINT32_MAX)));
       pcre2_set_heap_limit(context.get(), 65536);  // KiB
