@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <dualsft/detail/quota.hpp>
+#include <dualsft/detail/share.hpp>
 #include <dualsft/execution.hpp>
 #include <dualsft/layout.hpp>
 #include <dualsft/score_source.hpp>
@@ -33,8 +35,8 @@ struct quota_result {
 
 /// Top-K with a minimum for every layer and every kind of module.
 ///
-/// 1. floor(layer_share K) coordinates are spread over the layers as equally as their sizes allow
-///    (see below); each layer gives its own best.
+/// 1. floor(layer_share K) coordinates (detail/share.hpp) are spread over the layers as equally as
+///    their sizes allow (see below); each layer gives its own best.
 /// 2. floor(module_share K) are spread over the module kinds in the same way; each gives the best
 ///    of what is not yet selected.
 /// 3. The rest of K, with whatever the stages above could not place, is the Top-K of all that is
@@ -68,9 +70,9 @@ quota_result topk_with_quotas(const Policy& policy, const Source& source,
           "topk_with_quotas", "shares must not be negative and add up to 1 at most", "layer_share",
           options.layer_share, "module_share", options.module_share);
 
-  const index_t for_layers = detail::share_of(options.k, options.layer_share, options.k);
+  const index_t for_layers = std::min(options.k, detail::share_of(options.layer_share, options.k));
   const index_t for_modules =
-      detail::share_of(options.k, options.module_share, options.k - for_layers);
+      std::min(options.k - for_layers, detail::share_of(options.module_share, options.k));
   detail::quota_stages<Policy, Source> stages(policy, source, options.by);
   quota_result result;
   result.from_layers = stages.spread(for_layers, detail::layer_groups(layout));

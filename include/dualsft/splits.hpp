@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <dualsft/detail/share.hpp>
 #include <dualsft/error.hpp>
 #include <dualsft/random.hpp>
 #include <numeric>
@@ -94,7 +95,8 @@ class budget {
     return budget(-1, value);
   }
 
-  /// The number of items out of `total`: the count, or floor(ratio * total) but at least 1.
+  /// The number of items out of `total`: the count, or floor(ratio * total) but at least 1. The
+  /// product is that of doubles: 0.29 of 100 are 28 (see detail/share.hpp).
   /// \throws invalid_argument  if a count exceeds the total
   index_t of(index_t total) const {
     if (count_ >= 0) {
@@ -102,8 +104,7 @@ class budget {
               "total", total);
       return count_;
     }
-    const auto items = static_cast<index_t>(std::floor(ratio_ * static_cast<double>(total)));
-    return std::min(total, std::max<index_t>(1, items));
+    return std::min(total, std::max<index_t>(1, detail::share_of(ratio_, total)));
   }
 
  private:

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <dualsft/quota.hpp>
 #include <dualsft/random.hpp>
+#include <dualsft/splits.hpp>
 #include <limits>
 #include <numeric>
 #include <string>
@@ -133,12 +134,15 @@ TEST_CASE("fair shares equal handing out one at a time") {
   }
 }
 
-TEST_CASE("shares of K do not lose one to rounding") {
-  CHECK(detail::share_of(100, 0.29, 100) == 29);
-  CHECK(detail::share_of(10, 0.3, 10) == 3);
-  CHECK(detail::share_of(10, 0.39, 10) == 3);
-  CHECK(detail::share_of(3, 1.0, 3) == 3);
-  CHECK(detail::share_of(0, 0.7, 0) == 0);
+TEST_CASE("shares of K are rounded down as doubles multiply, the same as budgets") {
+  CHECK(detail::share_of(0.29, 100) == 28);
+  CHECK(detail::share_of(0.3, 10) == 3);
+  CHECK(detail::share_of(0.39, 10) == 3);
+  CHECK(detail::share_of(1.0, 3) == 3);
+  CHECK(detail::share_of(0.7, 0) == 0);
+  for (const double ratio : {0.05, 0.1, 0.29, 0.57, 0.7, 0.999})
+    for (const index_t total : {1000, 1001, 12'345'678})
+      CHECK(budget::ratio(ratio).of(total) == detail::share_of(ratio, total));
 }
 
 TEST_CASE("by hand") {

@@ -1,7 +1,5 @@
 // Proves: splits are disjoint, complete, of the sizes asked for and fixed by the seed; budgets
-// round
-//         as documented.
-// Against: set arithmetic on the results.
+// round as documented. Against: set arithmetic on the results.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -49,6 +47,7 @@ TEST_CASE("budgets") {
   CHECK(budget::ratio(0.05).of(1000) == 50);
   CHECK(budget::ratio(0.05).of(19) == 1);
   CHECK(budget::ratio(0.999).of(10) == 9);
+  CHECK(budget::ratio(0.29).of(100) == 28);  // 0.29 * 100 < 29 in double
   CHECK(budget::ratio(1).of(10) == 10);
   CHECK(budget::count(0).of(10) == 0);
   CHECK(budget::count(10).of(10) == 10);

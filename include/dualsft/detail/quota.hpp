@@ -18,16 +18,6 @@
 
 namespace dualsft::detail {
 
-/// floor(share * k), where a product that misses an integer by rounding alone counts as it:
-/// 0.29 * 100 is 28.999999999999996.
-inline index_t share_of(index_t k, double share, index_t most) {
-  const double exact = share * static_cast<double>(k);
-  const double nearest = std::round(exact);
-  const double tolerance = 4 * std::numeric_limits<double>::epsilon() * exact;
-  const double whole = std::abs(exact - nearest) <= tolerance ? nearest : std::floor(exact);
-  return std::min(static_cast<index_t>(whole), most);
-}
-
 /// Splits `total` over groups as equally as their capacities allow: everybody gets the level, but
 /// nobody more than it holds; what cannot be divided goes one each to the first that can take it.
 inline std::vector<index_t> fair_shares(index_t total, const std::vector<index_t>& capacities) {
