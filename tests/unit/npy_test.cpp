@@ -247,6 +247,16 @@ TEST_CASE("a file appears whole or not at all") {
   CHECK(folder.file_count() == 1);
 }
 
+TEST_CASE("the writer takes as many dimensions as the reader") {
+  const scratch_folder folder;
+  npy_write(folder / "32.npy", std::vector<double>{1}, std::vector<index_t>(32, 1));
+  CHECK(npy_reader(folder / "32.npy").shape() == std::vector<index_t>(32, 1));
+  CHECK_THROWS_WITH_AS(
+      npy_write(folder / "33.npy", std::vector<double>{1}, std::vector<index_t>(33, 1)),
+      doctest::Contains("dimensions = 33"), invalid_argument);
+  CHECK(folder.file_count() == 1);
+}
+
 TEST_CASE("masks and matrices of any strides are written") {
   const scratch_folder folder;
   const index_t universe = 200'001;

@@ -176,6 +176,25 @@ TEST_CASE("blocks stream through the writer, and equal arguments give equal byte
   CHECK(wrong == 0);
 }
 
+TEST_CASE("a producer that throws spoils the writer, not the file") {
+  const scratch_folder folder;
+  const index_t n = 150'001;  // three blocks
+  {
+    safetensors_writer writer(folder / "x", {{"w", tensor_type::f32, {n}}});
+    const auto fail_late = [&](index_t first, std::span<float> block) {
+      std::fill(block.begin(), block.end(), 1.0F);
+      if (first > 0) throw std::runtime_error("the producer");
+    };
+    CHECK_THROWS_WITH_AS(writer.write_blocks<float>("w", fail_late), "the producer",
+                         std::runtime_error);
+    const std::vector<float> whole(static_cast<std::size_t>(n), 2.0F);
+    CHECK_THROWS_WITH_AS(writer.write("w", whole), doctest::Contains("incomplete"),
+                         invalid_argument);
+    CHECK_THROWS_AS(writer.finish(), invalid_argument);
+  }
+  CHECK(folder.file_count() == 0);
+}
+
 TEST_CASE("a writer refuses what no reader would take, and leaves nothing behind") {
   const scratch_folder folder;
   const auto make = [&](std::vector<tensor_spec> specs, const tensor_metadata& metadata = {}) {

@@ -53,6 +53,9 @@ constexpr npy_type npy_type_of() {
   if constexpr (std::same_as<T, bool>) return npy_type::boolean;
 }
 
+/// As many as numpy itself reads.
+inline constexpr std::size_t most_npy_dimensions = 32;
+
 inline constexpr std::string_view npy_magic{"\x93NUMPY", 6};
 
 struct npy_header {
@@ -171,11 +174,10 @@ class npy_dictionary {
   }
 
   std::vector<index_t> shape() {
-    constexpr std::size_t most_dimensions = 32;
     std::vector<index_t> out;
     expect_mark('(', "shape");
     while (!take_mark(')')) {
-      if (out.size() == most_dimensions)
+      if (out.size() == most_npy_dimensions)
         fail("shape", "more than 32 dimensions", "at most 32 dimensions");
       out.push_back(dimension());
       if (!take_mark(',')) {
@@ -255,8 +257,11 @@ inline npy_header read_npy_header(const file_handle& file) {
 }
 
 /// The bytes that numpy writes before the data: version 1.0, padded with blanks to 64 bytes.
+/// \throws invalid_argument  if the shape has more dimensions than a reader takes
 inline std::string npy_header_bytes(npy_type type, array_order order,
                                     const std::vector<index_t>& shape) {
+  expects(shape.size() <= most_npy_dimensions, "npy_writer", "at most 32 dimensions", "dimensions",
+          shape.size());
   std::string text = "{'descr': '" + std::string(row_of(type).descr) +
                      "', 'fortran_order': " + (order == array_order::fortran ? "True" : "False") +
                      ", 'shape': " + shape_text(shape) + ", }";
@@ -264,6 +269,9 @@ inline std::string npy_header_bytes(npy_type type, array_order order,
   const std::size_t total = (prefix + text.size() + 1 + alignment - 1) / alignment * alignment;
   text.resize(total - prefix - 1, ' ');
   text += '\n';
+  // Holds for 32 dimensions of 19 digits; version 1.0 has two bytes for the length.
+  expects(text.size() <= 0xffff, "npy_writer", "the header must have at most 65535 bytes", "bytes",
+          text.size());
   std::string out(npy_magic);
   out += '\1';
   out += '\0';

@@ -26,8 +26,8 @@ struct tensor_spec {
 
 /// Writes a .safetensors file tensor by tensor, in blocks; it appears, complete, with finish().
 ///
-///     safetensors_writer out("model.safetensors", {{"w", tensor_type::bf16, {2, 3}}}, {{"k",
-///     "v"}}); out.write("w", std::span(weights));           // float in, bfloat16 stored
+///     safetensors_writer out("model.safetensors", {{"w", tensor_type::bf16, {2, 3}}});
+///     out.write("w", std::span(weights));  // float in, bfloat16 stored
 ///     out.finish();
 ///
 /// Determinism: equal arguments give equal bytes; tensors lie in the order given, metadata is
@@ -65,7 +65,8 @@ class safetensors_writer {
 
   /// Writes the next tensor from a producer, so that it need not be in memory.
   /// \param fill  called as fill(first, std::span<T> block) for consecutive blocks of at most 2^16
-  ///              elements; sets block[i] to element first + i
+  ///              elements; sets block[i] to element first + i. If it throws, the tensor is left
+  ///              incomplete and the writer takes no more: begin anew with another writer
   template <TensorElement T, class Fill>
   void write_blocks(std::string_view name, Fill&& fill) {
     const tensor_info& tensor = next(name);
@@ -79,9 +80,11 @@ class safetensors_writer {
     for (index_t first = 0; first < tensor.size; first += most) {
       const auto part =
           std::span(block).first(static_cast<std::size_t>(std::min(most, tensor.size - first)));
+      incomplete_ = true;
       fill(first, part);
       store(tensor.type, std::span<const T>(part));
     }
+    incomplete_ = false;
     ++written_;
   }
 
@@ -91,7 +94,9 @@ class safetensors_writer {
     expects(static_cast<index_t>(bytes.size()) == tensor.bytes, "safetensors_writer::write_bytes",
             "there must be as many bytes as the tensor has", "tensor", tensor.name, "bytes",
             bytes.size(), "expected", tensor.bytes);
+    incomplete_ = true;
     file_.write(bytes);
+    incomplete_ = false;
     ++written_;
   }
 
@@ -104,6 +109,9 @@ class safetensors_writer {
 
  private:
   const tensor_info& next(std::string_view name) const {
+    expects(!incomplete_, "safetensors_writer::write",
+            "an exception left a tensor incomplete; begin anew with another writer", "tensor",
+            name);
     expects(written_ < tensors_.size() && tensors_[written_].name == name,
             "safetensors_writer::write", "tensors come in the order given", "tensor", name, "next",
             written_ < tensors_.size() ? tensors_[written_].name : std::string("(none)"));
@@ -197,6 +205,7 @@ class safetensors_writer {
   std::string header_;
   atomic_file file_;
   std::size_t written_ = 0;
+  bool incomplete_ = false;  // bytes of tensors_[written_] may be in the file
 };
 
 }  // namespace dualsft
