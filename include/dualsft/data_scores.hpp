@@ -240,7 +240,18 @@ requires GradientModel<std::remove_const_t<M>> data_score_result data_scores(
   return result;
 }
 
-/// The projection restricted to a mask: p and D' are zero outside it, so that data_scores gives the
+/// Any other policy: an error that says so. A back end of your own is an overload on your policy.
+template <class Policy, class M>
+requires(!HostPolicy<Policy> && GradientModel<std::remove_const_t<M>>) data_score_result
+    data_scores(const Policy&, M&, example_span, const projection<typename M::scalar_type>&,
+                const data_score_options& = {}) {
+  static_assert(detail::unsupported<Policy>,
+                "dualsft::data_scores: no back end for this execution policy; exec::reference and "
+                "exec::cpu run on the host, exec::cuda needs the .cuh header");
+  return {};
+}
+
+/// The projection restricted to a mask: p is zero outside it, so that data_scores gives the
 /// mask-aware scores phi_D[i | m] = eta sum_{j in S_P} g_ij p_j of the one-sided orders.
 /// Source: theory.md sections 4 and 9.
 template <class Real>

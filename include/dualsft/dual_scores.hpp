@@ -4,11 +4,11 @@
 #include <cmath>
 #include <dualsft/conservation.hpp>
 #include <dualsft/data_scores.hpp>
+#include <dualsft/detail/real_values.hpp>
 #include <dualsft/detail/trace_gradient.hpp>
 #include <dualsft/gradients.hpp>
 #include <dualsft/parameter_scores.hpp>
 #include <dualsft/projection.hpp>
-#include <functional>
 #include <span>
 #include <string>
 #include <utility>
@@ -26,9 +26,9 @@
 /// example where scores are materialised; strategies that run no backward pass keep their second
 /// pass.
 ///
-/// Errors: gradients that are NaN or infinite throw numerical_error before pass 2 (where one pass is
-/// all, behind it); data scores that are, and a broken law, are reported in the result, because what
-/// was computed is still there.
+/// Errors: gradients that are NaN or infinite throw numerical_error before pass 2 (behind the one
+/// pass at first order); data scores that are, and a broken law, are reported in the result, because
+/// what was computed is still there.
 /// Source: DualSFT Algorithm 1, lines 4 to 6.
 namespace dualsft {
 
@@ -136,30 +136,34 @@ void finish(const Policy& policy, dual_score_result<Real>& result) {
 /// \param pool               record numbers of the scoring pool
 /// \param validation         v = grad J [d], consumed
 /// \param curvature          D [d] for the orders and steps that need it, else empty
-/// \param hessian_product    H x of the validation objective, called once in full order:
-///                           std::vector<Real>(std::span<const Real> x); may be empty otherwise
+/// \param hessian_product    H x of the validation objective, called once in full order with
+///                           std::span<const scalar_type> x; may be empty otherwise
+///
+/// v, D and H x may be float or double, in vectors or spans, whatever the model's scalar is; they are
+/// stored as the model's.
+///
 /// \throws invalid_argument  as project() and data_scores() do, or if a batch size is below 1
 /// \throws numerical_error   if G, v, D or H G is not finite
 template <HostPolicy Policy, class M>
 requires GradientModel<std::remove_const_t<M>> dual_score_result<typename M::scalar_type>
 dual_scores(const Policy& policy, M& model, example_span pool, const score_rule& rule,
-            std::vector<typename M::scalar_type> validation,
-            std::span<const typename M::scalar_type> curvature = {},
-            const std::function<std::vector<typename M::scalar_type>(
-                std::span<const typename M::scalar_type>)>& hessian_product = {},
+            detail::real_vector<typename M::scalar_type> validation,
+            const detail::real_span<typename M::scalar_type>& curvature = {},
+            const detail::real_product<typename M::scalar_type>& hessian_product = {},
             const dual_score_options& options = {}) {
   using Real = typename M::scalar_type;
+  std::vector<Real> v = std::move(validation.values);
+  const std::span<const Real> proxy = curvature.values();
   detail::check_rule("dual_scores", rule);
   expects(options.batch_size >= 1 && options.data.batch_size >= 1, "dual_scores",
           "batch sizes must be positive", "batch_size", options.batch_size, "data.batch_size",
           options.data.batch_size);
-  expects(static_cast<index_t>(validation.size()) == model.layout().size(), "dual_scores",
-          "v must have one value per coordinate", "v", validation.size(), "d",
-          model.layout().size());
-  expects(!needs_curvature(rule) || curvature.size() == validation.size(), "dual_scores",
+  expects(static_cast<index_t>(v.size()) == model.layout().size(), "dual_scores",
+          "v must have one value per coordinate", "v", v.size(), "d", model.layout().size());
+  expects(!needs_curvature(rule) || proxy.size() == v.size(), "dual_scores",
           "this order and step need a curvature proxy D of length d", "order", name_of(rule.order),
-          "step", name_of(rule.step), "D", curvature.size(), "d", validation.size());
-  expects(!needs_hessian_gradient(rule) || static_cast<bool>(hessian_product), "dual_scores",
+          "step", name_of(rule.step), "D", proxy.size(), "d", v.size());
+  expects(!needs_hessian_gradient(rule) || static_cast<bool>(hessian_product.call), "dual_scores",
           "full order needs a Hessian product");
 
   dual_score_result<Real> result;
@@ -167,8 +171,7 @@ dual_scores(const Policy& policy, M& model, example_span pool, const score_rule&
   const score_strategy strategy = detail::choose_strategy<Model>(options.data.strategy, rule.order);
   if (rule.order == score_order::first && offers<Model>(strategy) &&
       (strategy == score_strategy::ghost || strategy == score_strategy::materialised)) {
-    result.direction =
-        project<Policy, Real>(policy, rule, std::move(validation), {}, {curvature, {}});
+    result.direction = project<Policy, Real>(policy, rule, std::move(v), {}, {proxy, {}});
     result.data.strategy = strategy;
     result.data.scores.resize(pool.size());
     result.pool = detail::single_pass(policy, std::as_const(model), pool,
@@ -183,14 +186,28 @@ dual_scores(const Policy& policy, M& model, example_span pool, const score_rule&
                               {.batch_size = options.batch_size, .squares = needs_squares(rule)});
   std::vector<Real> product;
   if (needs_hessian_gradient(rule)) {
-    const std::vector<Real> x = hessian_direction<Real>(rule, result.pool.sum, curvature);
-    product = hessian_product(x);
+    const std::vector<Real> x = hessian_direction<Real>(rule, result.pool.sum, proxy);
+    product = hessian_product.call(x);
   }
-  result.direction = project<Policy, Real>(policy, rule, std::move(validation), result.pool.sum,
-                                           {curvature, product});
+  result.direction =
+      project<Policy, Real>(policy, rule, std::move(v), result.pool.sum, {proxy, product});
   result.data = data_scores(policy, model, pool, result.direction, options.data);
   detail::finish(policy, result);
   return result;
+}
+
+/// Any other policy: an error that says so. A back end of your own is an overload on your policy.
+template <class Policy, class M>
+requires(!HostPolicy<Policy> && GradientModel<std::remove_const_t<M>>)
+    dual_score_result<typename M::scalar_type> dual_scores(
+        const Policy&, M&, example_span, const score_rule&,
+        detail::real_vector<typename M::scalar_type>,
+        const detail::real_span<typename M::scalar_type>& = {},
+        const detail::real_product<typename M::scalar_type>& = {}, const dual_score_options& = {}) {
+  static_assert(detail::unsupported<Policy>,
+                "dualsft::dual_scores: no back end for this execution policy; exec::reference and "
+                "exec::cpu run on the host, exec::cuda needs the .cuh header");
+  return {};
 }
 
 }  // namespace dualsft

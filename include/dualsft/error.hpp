@@ -16,7 +16,7 @@
 /// | input_error      | a file is missing, corrupt, foreign | file: field: found X, expected Y     |
 /// | numerical_error  | NaN or infinity, broken conservation| function: what was found, and where  |
 ///
-/// A wrong *type* never gets this far: it fails to compile with a sentence. Functions check their
+/// A wrong *type* never gets this far: it fails to compile. Functions check their
 /// metadata (sizes, ranges) before they touch an output, so outputs are unchanged when
 /// invalid_argument is thrown. Library headers never print, log or exit.
 namespace dualsft {

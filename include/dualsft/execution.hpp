@@ -19,7 +19,9 @@
 ///     exec::cuda        in execution.cuh, for views in device_space
 ///
 /// One set of algorithms: each is an overload set over the policy. A policy that an algorithm has
-/// no back end for is a compile error that says so; nothing falls back to a slower path silently.
+/// no back end for is a compile error, and one that says so for what programs call first (topk,
+/// dense_scores, sum_gradients, data_scores, dual_scores, train, dual_sft); nothing falls back to a
+/// slower path silently.
 ///
 /// Determinism: work is cut into parts that depend on sizes and the thread count alone, and partial
 /// sums are added in the order of the parts, so equal inputs and an equal thread count give equal

@@ -152,6 +152,17 @@ gradient_sums sum_gradients(const Policy& policy, const M& model, example_span e
   return total;
 }
 
+/// Any other policy: an error that says so. A back end of your own is an overload on your policy.
+template <class Policy, GradientModel M>
+requires(!HostPolicy<Policy>) gradient_sums
+    sum_gradients(const Policy&, const M&, example_span, const gradient_options& = {}) {
+  static_assert(
+      detail::unsupported<Policy>,
+      "dualsft::sum_gradients: no back end for this execution policy; exec::reference and "
+      "exec::cpu run on the host, exec::cuda needs the .cuh header");
+  return {};
+}
+
 /// Losses of the examples, in order, batch by batch over the policy's threads.
 template <HostPolicy Policy, GradientModel M>
 std::vector<double> losses_of(const Policy& policy, const M& model, example_span examples,

@@ -134,4 +134,14 @@ training_result train(const Policy& policy, M& model, Optimizer& optimizer, exam
   return result;
 }
 
+/// Any other policy: an error that says so. A back end of your own is an overload on your policy.
+template <class Policy, TrainableModel M, class Optimizer>
+requires(!HostPolicy<Policy>) training_result
+    train(const Policy&, M&, Optimizer&, example_span, const training_options& = {}) {
+  static_assert(detail::unsupported<Policy>,
+                "dualsft::train: no back end for this execution policy; exec::reference and "
+                "exec::cpu run on the host, exec::cuda needs the .cuh header");
+  return {};
+}
+
 }  // namespace dualsft

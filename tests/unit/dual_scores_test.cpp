@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <dualsft/archetypes.hpp>
+#include <dualsft/curvature.hpp>
 #include <dualsft/dense_scores.hpp>
 #include <dualsft/dual_scores.hpp>
 #include <dualsft/games.hpp>
@@ -12,6 +13,7 @@
 #include <dualsft/interaction.hpp>
 #include <dualsft/models/quadratic.hpp>
 #include <dualsft/models/softmax_regression.hpp>
+#include <dualsft/objective.hpp>
 
 #include "support/explicit_gradients.hpp"
 
@@ -204,6 +206,44 @@ TEST_CASE("float models conserve to the float's precision") {
     CHECK(result.conservation.holds);
     CHECK(result.conservation.gap < 1e-5);
   }
+}
+
+TEST_CASE("a float model takes the doubles that other steps return") {
+  softmax_regression<float> model(
+      random_labelled_data<float>({.examples = 40, .features = 6, .classes = 3, .seed = 8}), 1);
+  const auto pool = all_examples(30);
+  const std::vector<index_t> validation{30, 31, 32, 33, 34, 35, 36, 37, 38, 39};
+  const exec::cpu policy{1};
+  const validation_objective<> objective{validation};
+  const std::vector<double> v = objective_gradient(policy, model, objective).total;
+  const std::vector<double> fisher = empirical_fisher(policy, model, pool);
+  const auto product = [&](std::span<const float> x) {  // returns doubles
+    return objective_hessian_product(policy, model, objective, x);
+  };
+  const std::vector<float> narrow_v(v.begin(), v.end());
+  const std::vector<float> narrow_d(fisher.begin(), fisher.end());
+  const std::function<std::vector<float>(std::span<const float>)> narrow_product =
+      [&](std::span<const float> x) {
+        const auto wide = product(x);
+        return std::vector<float>(wide.begin(), wide.end());
+      };
+  for (const score_order order :
+       {score_order::first, score_order::diagonal, score_order::full, score_order::joint}) {
+    const score_rule rule{order, step_geometry::plain, 1e-3};
+    const auto wide = dual_scores(policy, model, pool, rule, v, fisher, product);
+    const auto spans = dual_scores(policy, model, pool, rule, std::span<const double>(v),
+                                   std::span<const double>(fisher), product);
+    const auto narrow = dual_scores(policy, model, pool, rule, narrow_v,
+                                    std::span<const float>(narrow_d), narrow_product);
+    CHECK(wide.data.scores == narrow.data.scores);
+    CHECK(spans.data.scores == narrow.data.scores);
+    CHECK(wide.direction.p == narrow.direction.p);
+    CHECK(wide.conservation.holds);
+  }
+  const std::function<std::vector<double>(std::span<const float>)> none;
+  CHECK_THROWS_AS(dual_scores(policy, model, pool, {score_order::full, step_geometry::plain, 1e-3},
+                              v, fisher, none),
+                  invalid_argument);
 }
 
 TEST_CASE("broken preconditions and non-finite numbers are named") {
