@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <concepts>
 #include <dualsft/curvature.hpp>
 #include <dualsft/dual_scores.hpp>
@@ -74,9 +76,9 @@ struct selection_options {
   double lambda = 0.2;
   budget parameter_budget = budget::ratio(0.05);  ///< of d
   budget data_budget = budget::ratio(0.10);       ///< of the candidates (warmup and pool)
-  topk_by by = topk_by::value;
-  double layer_share = 0;   ///< of the mask that is spread over layers, see quota.hpp
-  double module_share = 0;  ///< and over module kinds
+  topk_by by = topk_by::value;  ///< what ranks both the parameters and the examples
+  double layer_share = 0;       ///< of the mask that is spread over layers, see quota.hpp
+  double module_share = 0;      ///< and over module kinds
   data_score_options data = {};
   index_t batch_size = 32;
   std::uint64_t seed = 42;  ///< of Hutchinson's probes
@@ -96,8 +98,9 @@ struct selection_result {
   std::vector<Real> curvature;     ///< D [d]; empty where nothing needed it
   std::vector<double> validation;  ///< v_val [d]
   topk_result mask;                ///< the mask, phi_(K), phi_(K+1) and their gap
-  example_selection subset;        ///< positions in the pool, best first, and their gap
-  std::vector<index_t> examples;   ///< the same as record numbers
+  /// Positions in the pool, best first, and their gap. Scores are |phi_D| if magnitude ranked them.
+  example_selection subset;
+  std::vector<index_t> examples;  ///< the same as record numbers
 };
 
 /// AdamW over the warmup subset from where the model stands; leaves theta at theta_w.
@@ -116,6 +119,33 @@ warmup_result<typename M::scalar_type> warm_up(const Policy& policy, M& model, e
 }
 
 namespace detail {
+
+struct selection_sizes {
+  index_t parameters = 0;  ///< K
+  index_t examples = 0;    ///< B, no more than the pool has
+};
+
+constexpr preservation_kind kind_of(const selection_options& options) {
+  return options.lambda == 0 ? preservation_kind::none : options.preservation;
+}
+
+/// What the options ask for, before any work: K and B, or an exception if they cannot be had.
+template <TrainableModel M>
+selection_sizes check_selection(const char* function, const M& model, const data_split& split,
+                                const selection_options& options) {
+  expects(!split.pool.empty(), function, "the pool must not be empty");
+  expects(!split.validation.empty(), function, "the validation set must not be empty");
+  const preservation_kind kind = kind_of(options);
+  expects(kind != preservation_kind::cwsd || LogitModel<M>, function,
+          "CWSD needs a model with logits (classes, logit_rows, logits, "
+          "accumulate_logit_gradient); choose another preservation term");
+  expects((kind != preservation_kind::cwsd && kind != preservation_kind::fisher) ||
+              !split.anchors.empty(),
+          function, "this preservation term needs anchors", "preservation", name_of(kind));
+  const index_t k = options.parameter_budget.of(model.layout().size());
+  const index_t b = options.data_budget.of(split.candidates());
+  return {k, std::min(b, static_cast<index_t>(split.pool.size()))};
+}
 
 /// D of the proxy asked for, at the model's theta.
 template <HostPolicy Policy, TrainableModel M, class Objective>
@@ -195,24 +225,23 @@ selection_result<typename M::scalar_type> select_with(
   objective_gradient_result gradient = objective_gradient(policy, std::as_const(model), objective);
   result.validation = std::move(gradient.validation);
   const auto product = [&](std::span<const Real> x) {
-    const std::vector<double> hx = objective_hessian_product(policy, model, objective, x);
-    return std::vector<Real>(hx.begin(), hx.end());
+    return objective_hessian_product(policy, model, objective, x);
   };
-  result.scores = dual_scores(policy, model, split.pool, rule,
-                              std::vector<Real>(gradient.total.begin(), gradient.total.end()),
-                              std::span<const Real>(result.curvature), product,
-                              {.batch_size = options.batch_size, .data = options.data});
-  const index_t k = options.parameter_budget.of(model.layout().size());
+  result.scores =
+      dual_scores(policy, model, split.pool, rule, std::move(gradient.total), result.curvature,
+                  product, {.batch_size = options.batch_size, .data = options.data});
+  const selection_sizes sizes = check_selection("select", std::as_const(model), split, options);
   result.mask = topk_with_quotas(policy, result.scores.parameters(), model.layout(),
-                                 {.k = k,
+                                 {.k = sizes.parameters,
                                   .layer_share = options.layer_share,
                                   .module_share = options.module_share,
                                   .by = options.by})
                     .selection;
-  const index_t b =
-      std::min(options.data_budget.of(split.candidates()), static_cast<index_t>(split.pool.size()));
-  result.subset =
-      select_examples(vector_view<const double>(result.scores.data.scores), {.budget = b});
+  std::vector<double> magnitudes;
+  if (options.by == topk_by::magnitude)
+    for (const double score : result.scores.data.scores) magnitudes.push_back(std::abs(score));
+  result.subset = select_examples(magnitudes.empty() ? result.scores.data.scores : magnitudes,
+                                  {.budget = sizes.examples});
   for (const index_t i : result.subset.indices)
     result.examples.push_back(split.pool[static_cast<std::size_t>(i)]);
   return result;
@@ -224,8 +253,8 @@ selection_result<typename M::scalar_type> select_with(
 ///
 /// \param theta_0  [d], for the preservation term
 /// \param warmup   gives rms and second_moment their s_T; else may be empty
-/// \throws invalid_argument  if CWSD is asked of a model without logits, or a budget exceeds what
-///                           there is
+/// \throws invalid_argument  before any work, if CWSD is asked of a model without logits, a set
+///                           that is needed is empty, or a budget exceeds what there is
 /// \throws numerical_error   if v or G is not finite
 template <HostPolicy Policy, TrainableModel M>
 selection_result<typename M::scalar_type> select(
@@ -233,13 +262,11 @@ selection_result<typename M::scalar_type> select(
     const warmup_result<typename M::scalar_type>& warmup, const data_split& split,
     const selection_options& options = {}) {
   using Real = typename M::scalar_type;
-  expects(!split.pool.empty(), "select", "the pool must not be empty");
-  const preservation_kind kind =
-      options.lambda == 0 ? preservation_kind::none : options.preservation;
+  detail::check_selection("select", std::as_const(model), split, options);
   const auto run = [&](const auto& prior) {
     return detail::select_with(policy, model, prior, warmup, split, options);
   };
-  switch (kind) {
+  switch (detail::kind_of(options)) {
     case preservation_kind::l2:
       return run(anchored_preservation<Real>({theta_0.begin(), theta_0.end()}));
     case preservation_kind::fisher: {
@@ -263,12 +290,8 @@ selection_result<typename M::scalar_type> select(
               swapping_teacher(model, std::vector<Real>(theta_0.begin(), theta_0.end())),
               options.cwsd));
         }
-      } else {
-        expects(false, "select",
-                "CWSD needs a model with logits (classes, logit_rows, logits, "
-                "accumulate_logit_gradient); choose another preservation term");
       }
-      break;
+      break;  // without logits: refused above
     case preservation_kind::none:
       break;
   }
@@ -321,11 +344,13 @@ struct dual_sft_result {
 
 /// The whole of Algorithm 1; the model ends fine-tuned. Pre-trained parameters are the ones the
 /// model comes with.
+/// \throws invalid_argument  as select(), and before the warmup
 template <HostPolicy Policy, TrainableModel M>
 dual_sft_result<typename M::scalar_type> dual_sft(const Policy& policy, M& model,
                                                   const data_split& split,
                                                   const dual_sft_options& options = {}) {
   using Real = typename M::scalar_type;
+  detail::check_selection("dual_sft", std::as_const(model), split, options.selection);
   const std::vector<Real> theta_0 = parameter_values(model);
   dual_sft_result<Real> result;
   result.warmup = warm_up(policy, model, split.warmup, options.warmup, options.optimizer);
@@ -342,6 +367,16 @@ dual_sft_result<typename M::scalar_type> dual_sft(const Policy& policy, M& model
                               by_mask ? &result.selection.mask.selected : nullptr, options.training,
                               options.optimizer);
   return result;
+}
+
+/// Any other policy: an error that says so. A back end of your own is an overload on your policy.
+template <class Policy, TrainableModel M>
+requires(!HostPolicy<Policy>) dual_sft_result<typename M::scalar_type> dual_sft(
+    const Policy&, M&, const data_split&, const dual_sft_options& = {}) {
+  static_assert(detail::unsupported<Policy>,
+                "dualsft::dual_sft: no back end for this execution policy; exec::reference and "
+                "exec::cpu run on the host, exec::cuda needs the .cuh header");
+  return {};
 }
 
 }  // namespace dualsft

@@ -243,6 +243,58 @@ TEST_CASE("training reports losses that fall, clips, and stops at bad gradients"
                        doctest::Contains("train: step 0: "), numerical_error);
 }
 
+TEST_CASE("impossible budgets and missing sets are refused before any work") {
+  const damaged_data data = make_data(100);
+  classifier model(data.data);
+  const auto theta = parameter_values(model);
+  const auto refused = [&](const char* why, auto change) {
+    data_split split = make_split(100);
+    dual_sft_options options = small_options();
+    index_t steps = 0;
+    options.warmup.on_step = [&](const training_step&) { return ++steps > 0; };
+    change(split, options.selection);
+    CAPTURE(why);
+    CHECK_THROWS_WITH_AS(dual_sft(exec::cpu{1}, model, split, options), doctest::Contains(why),
+                         invalid_argument);
+    CHECK_THROWS_WITH_AS(
+        select(exec::cpu{1}, model, std::span<const double>(theta), {}, split, options.selection),
+        doctest::Contains(why), invalid_argument);
+    CHECK(steps == 0);
+    CHECK(parameter_values(model) == theta);
+  };
+  const index_t d = model.layout().size();
+  refused("a count must not exceed", [&](data_split&, selection_options& selection) {
+    selection.parameter_budget = budget::count(d + 1);
+  });
+  refused("a count must not exceed", [&](data_split& split, selection_options& selection) {
+    selection.data_budget = budget::count(split.candidates() + 1);
+  });
+  refused("the pool must not be empty",
+          [](data_split& split, selection_options&) { split.pool.clear(); });
+  refused("the validation set must not be empty",
+          [](data_split& split, selection_options&) { split.validation.clear(); });
+  refused("needs anchors", [](data_split& split, selection_options&) { split.anchors.clear(); });
+}
+
+TEST_CASE("magnitude ranks examples as it ranks parameters") {
+  const damaged_data data = make_data(200);
+  const data_split split = make_split(200);
+  classifier model(data.data);
+  dual_sft_options options = small_options();
+  options.selection.by = topk_by::magnitude;
+  const auto run = dual_sft(exec::cpu{2}, model, split, options);
+  std::vector<double> magnitudes = run.selection.scores.data.scores;
+  for (double& score : magnitudes) score = std::abs(score);
+  const auto expected =
+      select_examples(vector_view<const double>(magnitudes),
+                      {.budget = static_cast<index_t>(run.selection.subset.indices.size())});
+  CHECK(run.selection.subset.indices == expected.indices);
+  const auto signed_ones =
+      select_examples(vector_view<const double>(run.selection.scores.data.scores),
+                      {.budget = static_cast<index_t>(expected.indices.size())});
+  CHECK(run.selection.subset.indices != signed_ones.indices);
+}
+
 TEST_CASE("what a model cannot do is refused by name") {
   quadratic<double> model({.examples = 30});
   const data_split split = split_records(30, {.validation = 5, .anchors = 5});
