@@ -9,11 +9,19 @@
 #include <dualsft/version.hpp>
 #include <functional>
 #include <iostream>
+#include <memory>
 #include <new>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
+#ifdef DUALSFT_HAS_LLM
+#include "evaluate.hpp"
+#include "init.hpp"
+#endif
 #include "score.hpp"
 #include "terminal.hpp"
 #include "verify.hpp"
@@ -22,8 +30,19 @@ namespace {
 
 using namespace dualsft;
 
-/// A command once the options have been read; returns the exit code.
-using command = std::function<int()>;
+/// A command once the options have been read.
+struct command {
+  command() = default;
+  template <class Run>
+  requires std::is_invocable_r_v<int, Run> command(
+      Run action, std::string stopped = "interrupted",
+      std::function<std::string()> kept = [] { return std::string(); })
+      : run(std::move(action)), interrupted(std::move(stopped)), published(std::move(kept)) {}
+
+  std::function<int()> run;                ///< returns the exit code
+  std::string interrupted;                 ///< what to say of a run that a signal ended
+  std::function<std::string()> published;  ///< what is complete by the time that `run` returns
+};
 
 /// An option whose value is one of a few names; `parse` gives nothing for any other.
 template <class Enum>
@@ -67,10 +86,12 @@ command add_score(CLI::App& program, CLI::App*& app) {
       "--json", [o] { o->report = cli::score_options::report_as::json; },
       "print the summary as JSON");
   app->add_option("--out", o->out, "folder for the results")->required();
-  return [o] {
-    cli::run_score(*o, std::cout);
-    return 0;
-  };
+  return {[o] {
+            cli::run_score(*o, std::cout);
+            return 0;
+          },
+          "interrupted; the output folder is as it was before",
+          [o] { return "; the results in " + o->out + " are complete"; }};
 }
 
 command add_verify(CLI::App& program, CLI::App*& app) {
@@ -83,19 +104,95 @@ command add_verify(CLI::App& program, CLI::App*& app) {
   return [o] { return cli::run_verify(*o, std::cout); };
 }
 
-int fail(int code, const std::string& reason) {
-  std::cerr << "dualsft: " << reason << std::endl;
+#ifdef DUALSFT_HAS_LLM
+command add_init(CLI::App& program, CLI::App*& app) {
+  const auto o = std::make_shared<cli::init_options>();
+  app = program.add_subcommand("init", "a language model with random weights, as a checkpoint");
+  app->add_option("--config", o->config, "config.json of a supported family")->required();
+  app->add_option("--tokenizer", o->tokenizer, "tokenizer.json, or bytes")->required();
+  app->add_option("--seed", o->seed, "of the weights")->capture_default_str();
+  app->add_option("--threads", o->threads, "0 (default): all that the machine has");
+  app->add_flag("--json", o->json, "print one JSON object");
+  app->add_option("--out", o->out, "folder for the checkpoint")->required();
+  return [o] {
+    cli::run_init(*o, std::cout);
+    return 0;
+  };
+}
+
+command add_evaluate(CLI::App& program, CLI::App*& app) {
+  using options = cli::evaluate_options;
+  const auto o = std::make_shared<options>();
+  app = program.add_subcommand("evaluate", "the loss of a checkpoint on records, and its answers");
+  app->add_option("--model", o->model, "checkpoint folder")->required();
+  app->add_option("--data", o->data, "records: JSONL, or a JSON array")->required();
+  app->add_option_function<std::string>(
+         "--generate",
+         [o](const std::string& text) {
+           if (text != "exact-match" && text != "none")
+             throw cli::usage_error("--generate " + text + ": expected exact-match or none");
+           o->generate =
+               text == "none" ? options::generate_kind::none : options::generate_kind::exact_match;
+         },
+         "exact-match: also answer each prompt greedily, and compare; or none (default)")
+      ->type_name("NAME");
+  app->add_option_function<std::string>(
+         "--precision",
+         [o](const std::string& text) {
+           if (text != "float32" && text != "float64")
+             throw cli::usage_error("--precision " + text + ": expected float32 or float64");
+           o->precision = text == "float32" ? options::scalar::float32 : options::scalar::float64;
+         },
+         "float32 (default) or float64")
+      ->type_name("NAME");
+  app->add_option("--template", o->own_template, "file with {prompt}, {input}, {response}");
+  app->add_option("--max-length", o->max_length, "tokens of a record; the rest is cut")
+      ->check(CLI::Range(index_t{2}, index_t{1} << 24))
+      ->capture_default_str();
+  app->add_option("--max-new-tokens", o->max_new_tokens, "of an answer")
+      ->check(CLI::Range(index_t{1}, index_t{1} << 20))
+      ->capture_default_str();
+  app->add_option("--limit", o->limit, "look at so many records; 0 (default): all")
+      ->check(CLI::NonNegativeNumber);
+  app->add_flag("--train-on-prompt", o->train_on_prompt, "loss on prompts too");
+  app->add_flag("--skip-bad", o->skip_bad, "count records that cannot be used, and go on");
+  app->add_option("--threads", o->threads, "0 (default): all that the machine has")
+      ->check(CLI::Range(0, 4096));
+  app->add_flag("--json", o->json, "print one JSON object");
+  return [o] {
+    cli::run_evaluate(*o, std::cout);
+    return 0;
+  };
+}
+#endif
+
+/// One line on stderr, whatever the path or the word in it is made of.
+int fail(int code, std::string_view reason) {
+  std::string line = "dualsft: ";
+  for (const char c : reason) {
+    constexpr char digits[] = "0123456789abcdef";
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte != 0x7f) {
+      line += c;
+    } else {
+      line += "\\x";
+      line += digits[byte >> 4];
+      line += digits[byte & 15];
+    }
+  }
+  std::cerr << line << std::endl;
   return code;
 }
 
-int guarded(const command& run) {
+int guarded(const command& chosen) {
   try {
-    const int code = run();
+    const int code = chosen.run();
     std::cout.flush();
-    return std::cout ? code
-                     : fail(3, "standard output: found an error, expected it to be writable");
+    if (std::cout) return code;
+    return fail(3,
+                "standard output: found an error, expected it to be writable" + chosen.published());
   } catch (const cli::interrupted&) {
-    return fail(130, "interrupted; the output folder is as it was before");
+    return fail(130, chosen.interrupted);
   } catch (const cli::usage_error& error) {
     return fail(2, error.what());
   } catch (const invalid_argument& error) {
@@ -120,10 +217,24 @@ int main(int argc, char** argv) {
                                             std::to_string(DUALSFT_VERSION_PATCH));
   program.require_subcommand(1);
   std::vector<std::pair<CLI::App*, command>> commands;
-  for (const auto add : {add_score, add_verify}) {
+  for (const auto add : {
+           add_score,
+           add_verify,
+#ifdef DUALSFT_HAS_LLM
+           add_init,
+           add_evaluate,
+#endif
+       }) {
     CLI::App* app = nullptr;
-    command run = add(program, app);
-    commands.emplace_back(app, std::move(run));
+    command added = add(program, app);
+    commands.emplace_back(app, std::move(added));
+  }
+  if (argc > 1 && argv[1][0] != '-') {
+    std::string known;
+    for (const auto& [app, run] : commands)
+      known += (known.empty() ? "" : " or ") + app->get_name();
+    if (program.get_subcommand_no_throw(argv[1]) == nullptr)
+      return fail(2, std::string(argv[1]) + ": no such command, expected " + known);
   }
   try {
     program.parse(argc, argv);
@@ -135,7 +246,7 @@ int main(int argc, char** argv) {
     return fail(2, error.what());
   }
   cli::catch_interrupts();
-  for (const auto& [app, run] : commands)
-    if (app->parsed()) return guarded(run);
+  for (const auto& [app, chosen] : commands)
+    if (app->parsed()) return guarded(chosen);
   return 2;
 }

@@ -68,7 +68,7 @@ class generator {
 
   /// Takes the tokens in and says which comes next.
   token_id read(std::span<const token_id> ids) {
-    const detail::decoder<S> layers = model_.decoder();
+    const detail::decoder<S> layers = model_.network();
     detail::packed_tokens tokens;
     for (std::size_t t = 0; t < ids.size(); ++t) {
       tokens.ids.push_back(ids[t]);

@@ -3,6 +3,7 @@
 
 #include <dualsft/layout.hpp>
 #include <dualsft/llm/detail/attention.hpp>
+#include <dualsft/llm/detail/packed_tokens.hpp>
 #include <dualsft/llm/parameter_names.hpp>
 #include <dualsft/traces.hpp>
 #include <vector>
@@ -11,23 +12,6 @@
 /// along a direction of parameter space. Source: the families' published architectures; the
 /// equations are in model_config.hpp.
 namespace dualsft::llm::detail {
-
-/// The tokens of some sequences, one behind the other.
-struct packed_tokens {
-  std::vector<index_t> ids;        ///< [T]
-  std::vector<index_t> positions;  ///< [T] within the sequence
-  std::vector<index_t> examples;   ///< [T] position of the sequence in the caller's batch
-  std::vector<index_t> starts{0};  ///< [sequences + 1]
-
-  // What is predicted: row r looks at token rows[r] and should say targets[r].
-  std::vector<index_t> rows;          ///< [R]
-  std::vector<index_t> targets;       ///< [R]
-  std::vector<index_t> row_examples;  ///< [R]
-  std::vector<double> shares;         ///< [R] 1 / T_i: a loss is a mean over the example's tokens
-  index_t first_row = 0;              ///< number of row 0 in the caller's batch
-
-  index_t size() const { return static_cast<index_t>(ids.size()); }
-};
 
 /// What a layer's backward pass needs of its forward pass. The rest is formed again.
 template <class S>

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <dualsft/llm/checkpoint.hpp>
+#include <dualsft/llm/config_reader.hpp>
+#include <dualsft/llm/record_tokens.hpp>
+#include <dualsft/llm/tokenizer.hpp>
+#include <dualsft/llm/transformer.hpp>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace dualsft::llm {
+
+/// A Hugging Face checkpoint folder without its weights: what the model is and how it reads text.
+struct model_folder {
+  std::string path;
+  model_config config;
+  llm::tokenizer tokenizer;
+  std::optional<token_id> bos;     ///< in front of a text, if the tokenizer puts one there
+  std::optional<token_id> eos;     ///< behind an answer
+  std::vector<token_id> stop_ids;  ///< what ends a generated answer
+
+  /// \throws input_error  if config.json or tokenizer.json is missing, foreign or broken, or the
+  ///                      tokenizer has ids that the model has no embedding for
+  static model_folder open(const std::string& path) {
+    model_folder out{path, read_model_config(path), llm::tokenizer::from_file(path), {}, {}, {}};
+    if (out.tokenizer.vocabulary_size() > out.config.vocabulary)
+      throw input_error(path + "/tokenizer.json", "vocabulary",
+                        std::to_string(out.tokenizer.vocabulary_size()) + " ids",
+                        "at most the model's " + std::to_string(out.config.vocabulary));
+    // The post-processor says whether texts begin with a bos: an empty text shows what it adds.
+    const std::vector<token_id> frame = out.tokenizer.encode("");
+    if (!frame.empty() && frame.front() == out.tokenizer.bos_id()) out.bos = frame.front();
+    const auto known = [&](token_id id) { return id >= 0 && id < out.config.vocabulary; };
+    for (const token_id id : ids_of(out.config.eos_ids))
+      if (known(id)) out.stop_ids.push_back(id);
+    if (!out.stop_ids.empty())
+      out.eos = out.stop_ids.front();
+    else if (const auto id = out.tokenizer.eos_id())
+      out.eos = id, out.stop_ids.push_back(*id);
+    return out;
+  }
+
+  /// What tokenize_records needs to know of this model.
+  tokenize_options tokens(index_t max_length, bool train_on_prompt) const {
+    return {.max_length = max_length, .train_on_prompt = train_on_prompt, .bos = bos, .eos = eos};
+  }
+
+  /// The model itself over a corpus, its weights read from the folder.
+  template <class S>
+  transformer<S> load(std::shared_ptr<const token_corpus> corpus,
+                      const transformer_options& options = {}) const {
+    transformer<S> model(config, std::move(corpus), options);
+    read_weights(safetensors_checkpoint(path), model.layout(), model.parameters());
+    return model;
+  }
+
+  /// A corpus of these records.
+  /// \throws input_error  for a pre-tokenised record with an id that is not in the vocabulary
+  std::shared_ptr<const token_corpus> corpus(const std::string& file, token_set set) const {
+    token_corpus out;
+    for (std::size_t i = 0; i < set.records.size(); ++i) {
+      for (const auto* list : {&set.records[i].ids, &set.records[i].labels})
+        for (const token_id id : *list)
+          if (id >= config.vocabulary)
+            throw input_error(file, "record " + std::to_string(set.numbers[i]),
+                              "token id " + std::to_string(id),
+                              "ids below " + std::to_string(config.vocabulary));
+      out.add(std::move(set.records[i]));
+    }
+    return std::make_shared<const token_corpus>(std::move(out));
+  }
+
+ private:
+  static std::vector<token_id> ids_of(const std::vector<index_t>& ids) {
+    std::vector<token_id> out;
+    for (const index_t id : ids)
+      if (id <= index_t{0x7fffffff}) out.push_back(static_cast<token_id>(id));
+    return out;
+  }
+};
+
+}  // namespace dualsft::llm
