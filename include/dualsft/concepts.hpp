@@ -192,7 +192,96 @@ inline constexpr bool is_internally_threaded = [] {
 
 // ---- diagnostics ------------------------------------------------------------------------------
 // Put one beside your class:  static_assert(dualsft::check_gradient_model<my_model>());
-// Each missing member is one readable sentence.
+// Each missing member is one readable sentence. So is a member that bears the name of an ability and
+// is none: without a `const` it would be passed over in silence for another strategy.
+
+namespace detail {
+
+/// M offers the name: something that a pointer can be made to, or that a mutable M can be asked for.
+template <class M>
+concept NamesParameters = requires {
+  &M::parameters;
+}
+|| requires(M& m, index_t block) {
+  m.parameters(block);
+};
+template <class M>
+concept NamesGradientBlocks = requires {
+  &M::gradient_blocks;
+}
+|| requires(M& m, example_span examples, block_sink_archetype<typename M::scalar_type>& sink) {
+  m.gradient_blocks(examples, sink);
+};
+template <class M>
+concept NamesExampleGradient = requires {
+  &M::example_gradient;
+}
+|| requires(M& m, index_t example, std::span<typename M::scalar_type> out) {
+  m.example_gradient(example, out);
+};
+template <class M>
+concept NamesTraces = requires {
+  &M::traces;
+}
+|| requires(M& m, example_span examples, trace_sink_archetype<typename M::scalar_type>& sink) {
+  m.traces(examples, sink);
+};
+template <class M>
+concept NamesForwardDerivatives = requires {
+  &M::forward_derivatives;
+}
+|| requires(M& m, example_span examples, std::span<const typename M::scalar_type> direction,
+            std::span<double> out) {
+  m.forward_derivatives(examples, direction, out);
+};
+template <class M>
+concept NamesHessianProduct = requires {
+  &M::accumulate_hessian_product;
+}
+|| requires(M& m, example_span examples, std::span<const typename M::scalar_type> x,
+            std::span<typename M::scalar_type> out) {
+  m.accumulate_hessian_product(examples, x, out);
+};
+template <class M>
+concept NamesLogits = requires {
+  &M::logits;
+}
+|| requires(M& m, example_span examples, matrix_view<typename M::scalar_type> out) {
+  m.logits(examples, out);
+};
+
+template <class M>
+consteval void check_abilities() {
+  static_assert(!NamesParameters<M> || HasParameters<M>,
+                "dualsft::GradientModel: the member `parameters` must be both "
+                "`std::span<scalar_type> parameters(dualsft::index_t block)` and "
+                "`std::span<const scalar_type> parameters(dualsft::index_t block) const`");
+  static_assert(!NamesGradientBlocks<M> || HasGradientBlocks<M>,
+                "dualsft::GradientModel: the member `gradient_blocks` must be `template <class "
+                "Sink> void gradient_blocks(std::span<const dualsft::index_t> examples, Sink&& "
+                "sink) const`, for a sink of (dualsft::index_t, std::span<const scalar_type>)");
+  static_assert(!NamesExampleGradient<M> || HasExampleGradient<M>,
+                "dualsft::GradientModel: the member `example_gradient` must be `void "
+                "example_gradient(dualsft::index_t example, std::span<scalar_type> out) const`");
+  static_assert(!NamesTraces<M> || HasTraces<M>,
+                "dualsft::GradientModel: the member `traces` must be `template <class Sink> void "
+                "traces(std::span<const dualsft::index_t> examples, Sink&& sink) const`, for a "
+                "sink of every trace (see dualsft/traces.hpp)");
+  static_assert(!NamesForwardDerivatives<M> || HasForwardDerivative<M>,
+                "dualsft::GradientModel: the member `forward_derivatives` must be `void "
+                "forward_derivatives(std::span<const dualsft::index_t> examples, std::span<const "
+                "scalar_type> direction, std::span<double> out) const`");
+  static_assert(!NamesHessianProduct<M> || HasHessianProduct<M>,
+                "dualsft::GradientModel: the member `accumulate_hessian_product` must be `void "
+                "accumulate_hessian_product(std::span<const dualsft::index_t> examples, "
+                "std::span<const scalar_type> x, std::span<scalar_type> out) const`");
+  static_assert(!NamesLogits<M> || HasLogits<M>,
+                "dualsft::GradientModel: a model with a member `logits` must have all of "
+                "dualsft::HasLogits: const members classes, logit_rows, logits, "
+                "accumulate_logit_gradient");
+}
+
+}  // namespace detail
 
 template <class M>
 consteval bool check_gradient_model() {
@@ -212,6 +301,7 @@ consteval bool check_gradient_model() {
         HasGradient<M>,
         "dualsft::GradientModel: the model needs `void accumulate_gradient(std::span<const "
         "dualsft::index_t> examples, std::span<scalar_type> out) const`");
+    detail::check_abilities<M>();
   }
   return GradientModel<M>;
 }
@@ -268,6 +358,33 @@ consteval bool check_logit_model() {
       "and `void accumulate_logit_gradient(examples, matrix_view<const scalar_type>, "
       "std::span<scalar_type> out) const`");
   return LogitModel<M>;
+}
+
+template <class M>
+consteval bool check_gradient_block_model() {
+  check_gradient_model<M>();
+  static_assert(HasGradientBlocks<M>,
+                "dualsft::HasGradientBlocks: the model needs `template <class Sink> void "
+                "gradient_blocks(std::span<const dualsft::index_t> examples, Sink&& sink) const`");
+  return GradientModel<M> && HasGradientBlocks<M>;
+}
+
+template <class M>
+consteval bool check_example_gradient_model() {
+  check_gradient_model<M>();
+  static_assert(HasExampleGradient<M>,
+                "dualsft::HasExampleGradient: the model needs `void "
+                "example_gradient(dualsft::index_t example, std::span<scalar_type> out) const`");
+  return GradientModel<M> && HasExampleGradient<M>;
+}
+
+template <class M>
+consteval bool check_embedding_model() {
+  check_gradient_model<M>();
+  static_assert(HasEmbedding<M>,
+                "dualsft::HasEmbedding: the model needs `index_t embedding_size() const` and `void "
+                "embed(examples, matrix_view<double> out) const`");
+  return GradientModel<M> && HasEmbedding<M>;
 }
 
 }  // namespace dualsft
