@@ -51,9 +51,12 @@ double gradient_alignment(const Policy& policy, const M& model, std::span<const 
   return cosine<double, double>(validation, sums.sum);
 }
 
-/// Equation (80), over all pairs in O(n w): sum over pairs of cosines = (||sum of unit vectors||^2
-/// - n) / 2. Embeddings of length zero are left out. \return NaN with fewer than two usable
-/// embeddings
+/// Equation (80), over all pairs in O(n w):
+///
+///     sum over pairs of cosines = (||sum of unit vectors||^2 - n) / 2
+///
+/// Embeddings of length zero are left out.
+/// \return  NaN with fewer than two usable embeddings
 template <class M>
 requires GradientModel<M> && HasEmbedding<M>
 double diversity(const M& model, example_span examples, index_t batch_size = 64) {

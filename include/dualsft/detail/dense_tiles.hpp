@@ -37,7 +37,8 @@ enum class sweep {
   exchange,  ///< rows += y a for the previous tile y in `kept`; g += x, q += x^2; kept = x
 };
 
-/// R rows of a tile. Squares are summed only if Quadratic. \param width  a multiple of tile_grain
+/// R rows of a tile. Squares are summed only if Quadratic.
+/// \param width  a multiple of tile_grain
 template <sweep Work, bool Quadratic, int R, class T>
 void sweep_rows(const T* x, index_t row_stride, index_t width, T* kept, index_t kept_stride,
                 const double* a, const double* b, double* g, double* q, double* rows,
@@ -99,7 +100,8 @@ void sweep_rows(const T* x, index_t row_stride, index_t width, T* kept, index_t 
     }
 }
 
-/// All rows of a tile. \param next_tile  where the rows of the next tile start, or null
+/// All rows of a tile.
+/// \param next_tile  where the rows of the next tile start, or null
 template <sweep Work, bool Quadratic, class T>
 void sweep_tile(const T* x, index_t row_stride, index_t row_count, index_t width, T* kept,
                 index_t kept_stride, const double* a, const double* b, double* g, double* q,

@@ -30,8 +30,8 @@ using state_pointers = std::array<Real*, most_state_arrays>;
 ///     using scalar_type, options_type, coefficients;
 ///     static constexpr std::string_view name;                       // at most 8 characters
 ///     static void check(const options_type&);
-///     static fields(const options_type&)  -> array of {name, double}, what a saved state must
-///     share static state_names(const options_type&) -> span of names, one per array of state
+///     static fields(const options_type&)  -> array of {name, double}: what a saved state must share
+///     static state_names(const options_type&)  -> span of names, one per array of state
 ///     static coefficients at(const options_type&, index_t t, double learning_rate);
 ///     static void apply(exec::reference | exec::cpu, const coefficients&, index_t n, Real* theta,
 ///                       state_pointers<Real>, const Real* gradient);

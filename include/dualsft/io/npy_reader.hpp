@@ -102,7 +102,8 @@ class npy_reader {
     throw input_error(path(), "shape", detail::shape_text(shape()), text);
   }
 
-  /// Of a 2-dimensional array. \throws input_error  if it has another number of dimensions
+  /// Of a 2-dimensional array.
+  /// \throws input_error  if it has another number of dimensions
   index_t rows() const { return dimension(0); }
   index_t cols() const { return dimension(1); }
 
