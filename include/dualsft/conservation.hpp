@@ -22,8 +22,9 @@
 ///
 /// Tolerance: rounding is proportional to what was summed, not to what is left after cancellation,
 /// so `holds` compares the difference with sqrt(eps) * max(sum |phi_P|, sum |phi_D|), eps of the
-/// arithmetic that made the data scores: a loss of half of the digits is allowed, a missing tensor
-/// is not. The directional difference is only good to eps^(2/3) of the losses themselves, and its
+/// arithmetic that made the data scores: a loss of half of the digits is allowed. A missing tensor
+/// is noticed if its scores add up to more than that share of the whole; one whose share is below
+/// sqrt(eps), 3.5e-4 in float, is not. The directional difference is only good to eps^(2/3) of the losses themselves, and its
 /// verdict is taken at eps^(1/4).
 /// Cost: one pass over the parameter scores. Source: theory.md section 2 and 3.
 namespace dualsft {

@@ -31,7 +31,7 @@ struct example_selection {
   /// Scores of the last one kept and of the first one not kept; absent when there is none.
   std::optional<double> kth;
   std::optional<double> next;
-  /// |kth - next|: how far any score may be from the boundary gap's half before the set can change;
+  /// |kth - next|: while every score is off by less than half of it, the set is the true one.
   /// 0 when equal (also as infinities), +inf when either is absent.
   double gap = std::numeric_limits<double>::infinity();
   index_t nan_count = 0;  ///< never kept
