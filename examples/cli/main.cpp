@@ -229,12 +229,15 @@ int main(int argc, char** argv) {
     command added = add(program, app);
     commands.emplace_back(app, std::move(added));
   }
-  if (argc > 1 && argv[1][0] != '-') {
-    std::string known;
-    for (const auto& [app, run] : commands)
-      known += (known.empty() ? "" : " or ") + app->get_name();
-    if (program.get_subcommand_no_throw(argv[1]) == nullptr)
-      return fail(2, std::string(argv[1]) + ": no such command, expected " + known);
+  if (argc > 1 && argv[1][0] != '-') {  // the parser would only ask for a command, naming none
+    const std::string word = argv[1];
+    std::string names;
+    bool known = false;
+    for (const auto& [app, chosen] : commands) {
+      names += (names.empty() ? "" : ", ") + app->get_name();
+      known = known || app->get_name() == word;
+    }
+    if (!known) return fail(2, word + ": no such command, expected one of " + names);
   }
   try {
     program.parse(argc, argv);
