@@ -7,7 +7,9 @@
 
 DATA_FOLDER holds the texts of FILES and GPT-2's own tokenizer (tokenizer/gpt2). The five files are
 trained on part of them and on the sentences below. A case is one of the five with a merge patch
-(RFC 7386) applied, so that many settings are covered by little data. expected.json:
+(RFC 7386) applied, so that many settings are covered by little data. The package's trainer breaks
+ties by chance: another run gives slightly different files, with the answers that belong to them.
+expected.json:
 
     strings   texts that are hard on tokenizers
     pieces    parts of random texts, see random_texts; null stands for a random code point
