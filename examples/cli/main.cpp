@@ -229,6 +229,8 @@ int main(int argc, char** argv) {
     command added = add(program, app);
     commands.emplace_back(app, std::move(added));
   }
+  for (int i = 2; i < argc; ++i)  // the parser would take '' for 0
+    if (argv[i][0] == '\0') return fail(2, std::string(argv[i - 1]) + ": the value is empty");
   if (argc > 1 && argv[1][0] != '-') {  // the parser would only ask for a command, naming none
     const std::string word = argv[1];
     std::string names;

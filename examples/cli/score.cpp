@@ -68,11 +68,13 @@ class vector_file {
  public:
   vector_file() = default;
 
-  /// \param needed  false: the file is not opened, and views of it are empty
+  /// \param path    empty: none
+  /// \param needed  false: the file is checked like any that is named, but views of it are empty
   vector_file(const std::string& path, index_t length, bool needed) {
-    if (!needed) return;
-    reader_.emplace(open_reals(path));
-    reader_->require_shape({length});
+    if (path.empty()) return;
+    npy_reader reader = open_reals(path);
+    reader.require_shape({length});
+    if (needed) reader_.emplace(std::move(reader));
   }
 
   void require_positive() { positive_ = true; }
@@ -102,27 +104,30 @@ class vector_file {
 
 /// How wide a panel of columns may be, or a usage_error that says what is the least.
 ///
-/// Buffers that grow with the arrays: the panel; the tile of each thread, which is no larger than
-/// the panel; row sums of each thread; v, D, HG and phi of the panel; later the selection.
+/// Buffers that grow with the arrays: the panel; the tiles of the threads, together no larger than
+/// the panel or 16 columns; row sums of each thread; v, D, HG and phi of the panel; later the
+/// selection, beside the data scores and, to rank by magnitude, a copy of them.
 index_t panel_width(const score_options& options, index_t rows, index_t columns, index_t scalar,
                     index_t selected_parameters, index_t selected_examples) {
-  constexpr double narrowest = 16;
+  constexpr double tile = 16;
   const double n = static_cast<double>(rows);
   const double threads = detail::thread_count(exec::cpu{options.threads});
   const double fixed = 8 * n * (threads + 1);
-  const double per_column = 2 * n * static_cast<double>(scalar) + 8 * 6;
-  const double selection = 8 * n + 13 * static_cast<double>(selected_parameters) +
-                           40 * static_cast<double>(selected_examples);
+  const double column = n * static_cast<double>(scalar);
+  const double per_column = 2 * column + 8 * 6;  // of a panel of 16 columns or more
+  const bool copies = options.rank == score_options::rank_by::magnitude;
+  const double selection = (copies ? 16 : 8) * n + 13 * static_cast<double>(selected_parameters) +
+                           80 * static_cast<double>(selected_examples);
   const double limit = static_cast<double>(options.memory_limit);
-  const double least =
-      std::max(fixed + per_column * std::min(narrowest, static_cast<double>(columns)), selection);
+  const double first = std::min(tile, static_cast<double>(columns));
+  const double least = std::max(fixed + column * (first + tile) + 8 * 6 * first, selection);
   if (limit < least)
     throw usage_error("--memory-limit " + std::to_string(options.memory_limit) +
                       ": these arrays, budgets and threads need at least " +
                       std::to_string(static_cast<std::uint64_t>(std::ceil(least))) + " bytes");
   const auto width = static_cast<index_t>((limit - fixed) / per_column);
   if (width >= columns) return columns;
-  return std::max<index_t>(static_cast<index_t>(narrowest), width / 16 * 16);
+  return std::max<index_t>(std::min<index_t>(16, columns), width / 16 * 16);
 }
 
 struct score_inputs {
@@ -248,23 +253,27 @@ void run_score(const score_options& options, std::ostream& out) {
   const index_t width = panel_width(options, rows, columns, is_float ? 4 : 8, k, b);
 
   staged_folder folder(options.out);
-  score_spool phi(folder.staging());
+  score_spool phi(folder.staging(), folder.folder());
   const dense_result result = is_float ? score_panels<float>(options, inputs, width, phi)
                                        : score_panels<double>(options, inputs, width, phi);
 
   const bool by_magnitude = options.rank == score_options::rank_by::magnitude;
   const topk_result mask = topk(exec::cpu{options.threads}, phi,
                                 {.k = k, .by = by_magnitude ? topk_by::magnitude : topk_by::value});
-  std::vector<double> keys = result.data_scores;
+  std::vector<double> magnitudes;
+  if (by_magnitude) magnitudes.reserve(result.data_scores.size());
   if (by_magnitude)
-    for (double& key : keys) key = std::abs(key);
+    for (const double score : result.data_scores) magnitudes.push_back(std::abs(score));
   const example_selection examples =
-      select_examples(vector_view<const double>(keys), {.budget = b});
+      select_examples(by_magnitude ? magnitudes : result.data_scores, {.budget = b});
 
-  npy_write(folder.path("data_scores.npy"), result.data_scores, {rows});
-  write_spool(folder.path("parameter_scores.npy"), phi);
-  npy_write(folder.path("selected_examples.npy"), examples.indices, {b});
-  npy_write_mask(folder.path("parameter_mask.npy"), mask.selected);
+  folder.add("data_scores.npy",
+             [&](const std::string& path) { npy_write(path, result.data_scores, {rows}); });
+  folder.add("parameter_scores.npy", [&](const std::string& path) { write_spool(path, phi); });
+  folder.add("selected_examples.npy",
+             [&](const std::string& path) { npy_write(path, examples.indices, {b}); });
+  folder.add("parameter_mask.npy",
+             [&](const std::string& path) { npy_write_mask(path, mask.selected); });
 
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -282,9 +291,11 @@ void run_score(const score_options& options, std::ostream& out) {
                                        {"data_boundary_gap", gap_or_null(examples)},
                                        {"second_order_share", result.second_order_share},
                                        {"seconds", seconds}};
-  atomic_file summary_file(folder.path("summary.json"));
-  summary_file.write(summary.dump(2) + "\n");
-  summary_file.commit();
+  folder.add("summary.json", [&](const std::string& path) {
+    atomic_file file(path);
+    file.write(summary.dump(2) + "\n");
+    file.commit();
+  });
   stop_if_interrupted();
   folder.publish();
 

@@ -25,8 +25,12 @@ void catch_interrupts() {
   action.sa_handler = note_interruption;
   action.sa_flags = static_cast<int>(SA_RESETHAND);
   sigemptyset(&action.sa_mask);
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction before {};
+    sigaction(signal, nullptr, &before);
+    if (before.sa_handler == SIG_IGN) continue;  // nohup, or a shell's background job
+    sigaction(signal, &action, nullptr);
+  }
 }
 
 void stop_if_interrupted() {

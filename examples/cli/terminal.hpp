@@ -15,7 +15,8 @@ class interrupted : public std::exception {
   const char* what() const noexcept override { return "interrupted"; }
 };
 
-/// From here on, the first SIGINT or SIGTERM only sets a flag; the second ends the program.
+/// From here on, the first SIGINT, SIGTERM or SIGHUP only sets a flag; the second of a kind ends the
+/// program. A signal that whoever started the program chose to ignore stays ignored.
 void catch_interrupts();
 
 /// Throws interrupted if the flag is set. Long loops call it; what they own cleans up after itself.

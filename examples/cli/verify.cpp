@@ -7,10 +7,12 @@
 #include <dualsft/error.hpp>
 #include <dualsft/execution.hpp>
 #include <limits>
+#include <mutex>
 #include <ostream>
 #include <string>
 #include <vector>
 
+#include "terminal.hpp"
 #include "verify_checks.hpp"
 
 namespace dualsft::cli {
@@ -27,15 +29,22 @@ struct verify_row {
 // The wrong version has to be wrong well beyond the bound, or the row proves nothing.
 constexpr double telling = 10.0;
 
-verify_row run_check(const verify_check& check, std::uint64_t number,
-                     const verify_options& options) {
+// Hours of work, and outcomes that fit any memory.
+constexpr index_t most_games = 1'000'000;
+
+verify_row run_check(const verify_check& check, std::uint64_t number, const verify_options& options,
+                     progress& bar) {
+  std::mutex bar_is_used;
   std::vector<verify_outcome> outcomes(static_cast<std::size_t>(options.games));
   detail::parallel_ranges(
       exec::cpu{options.threads}, options.games, 1, [&](int, detail::index_range range) {
         for (index_t game = range.begin; game < range.end; ++game) {
+          stop_if_interrupted();
           // One stream per row and game: neither threads nor other rows shift the numbers.
           random_source random(options.seed, (number << 32) + static_cast<std::uint64_t>(game));
           outcomes[static_cast<std::size_t>(game)] = check.instance(random);
+          const std::lock_guard<std::mutex> lock(bar_is_used);
+          bar.advance(1);
         }
       });
   verify_row row{check.statement, 0.0, check.bound, 0.0, false};
@@ -103,13 +112,18 @@ void write_table(const verify_options& options, const std::vector<verify_row>& r
 }  // namespace
 
 int run_verify(const verify_options& options, std::ostream& out) {
-  expects(options.games >= 1, "verify", "games must be at least 1", "games", options.games);
+  expects(options.games >= 1 && options.games <= most_games, "verify",
+          "games must lie in [1, 1000000]", "games", options.games);
   expects(options.threads >= 0, "verify", "threads must not be negative", "threads",
           options.threads);
+  const auto checks = verify_checks();
   std::vector<verify_row> rows;
-  std::uint64_t number = 0;
-  for (const verify_check& check : verify_checks())
-    rows.push_back(run_check(check, number++, options));
+  {
+    progress bar("verifying", static_cast<index_t>(checks.size()) * options.games);
+    std::uint64_t number = 0;
+    for (const verify_check& check : checks)
+      rows.push_back(run_check(check, number++, options, bar));
+  }
   const bool passed =
       std::all_of(rows.begin(), rows.end(), [](const verify_row& row) { return row.pass; });
   if (options.json)

@@ -10,7 +10,7 @@ namespace dualsft::cli {
 
 struct verify_options {
   std::uint64_t seed = 42;
-  index_t games = 200;  ///< random instances per statement, >= 1
+  index_t games = 200;  ///< random instances per statement, in [1, 10^6]
   int threads = 0;      ///< 0: all that the machine has; the numbers do not depend on it
   bool json = false;    ///< one JSON object instead of the table
 };
@@ -20,7 +20,8 @@ struct verify_options {
 /// the verdict.
 ///
 /// \return  0 if every row passed, 1 otherwise: the program's exit code
-/// \throws invalid_argument  if games < 1 or threads < 0
+/// \throws invalid_argument  if games or threads are out of range
+/// \throws interrupted
 int run_verify(const verify_options& options, std::ostream& out);
 
 }  // namespace dualsft::cli

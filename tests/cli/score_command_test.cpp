@@ -1,14 +1,17 @@
 // Proves: `dualsft score` keeps the contract of its page: files, names, types, exit codes, messages.
 // Against: exec::reference and a full sort on the same arrays; hostile files made byte by byte.
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <csignal>
 #include <dualsft/dense_scores.hpp>
 #include <dualsft/io/npy.hpp>
 #include <dualsft/random.hpp>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <set>
@@ -236,6 +239,7 @@ TEST_CASE("wrong usage is 2, and nothing is written") {
                                                     {"--eta", "-1"},
                                                     {"--eta", "inf"},
                                                     {"--eta", "much"},
+                                                    {"--eta", ""},
                                                     {"--parameter-budget", "0"},
                                                     {"--parameter-budget", "701"},
                                                     {"--parameter-budget", "1.0"},
@@ -260,6 +264,8 @@ TEST_CASE("wrong usage is 2, and nothing is written") {
   CHECK(b.dualsft.run({}).code == 2);
   CHECK(b.dualsft.run({"score"}).code == 2);
   CHECK(b.dualsft.run({"prophesy"}).code == 2);
+  CHECK(b.score({"--eta", ""}).err.find("--eta: the value is empty") != std::string::npos);
+  CHECK(b.dualsft.run({"scor"}).err.find("scor: no such command") != std::string::npos);
   CHECK(b.dualsft.run({"--help"}).code == 0);
   CHECK(b.dualsft.run({"score", "--help"}).out.find("--parameter-budget") != std::string::npos);
   CHECK(b.score({"--memory-limit", "100"}).err.find("need at least") != std::string::npos);
@@ -297,6 +303,11 @@ TEST_CASE("bad input is 3: the file, the field, what was found, what was expecte
       {{"--validation", "short.npy"}, {"short.npy: shape: found (699,), expected (700,)"}},
       {{"--validation", "ints.npy"}, {"ints.npy: descr: found '<i8', expected '<f4' or '<f8'"}},
       {{"--curvature", "short.npy"}, {"short.npy: shape"}},
+      {{"--order", "first", "--curvature", "missing.npy"}, {"missing.npy: file: found"}},
+      {{"--order", "first", "--curvature", "short.npy"}, {"short.npy: shape"}},
+      {{"--hessian-gradient", "missing.npy"}, {"missing.npy: file: found"}},
+      {{"--gradients", "no\nsuch.npy"}, {"no\\x0asuch.npy: file: found"}},
+      {{"--out", "G.npy/deeper"}, {"G.npy/deeper: output"}},
       {{"--order", "full", "--hessian-gradient", "short.npy"}, {"short.npy: shape"}},
       {{"--step", "adamw", "--curvature", "negative.npy"},
        {"negative.npy: value 3: found -1, expected a positive number"}},
@@ -363,15 +374,135 @@ TEST_CASE("an interrupted run is 130 and leaves no trace") {
     std::filesystem::resize_file(b.folder / "big.npy", bytes.size() + std::size_t{4} * tall * wide);
   }
   npy_write(b.folder / "v.npy", std::vector<float>(wide, 1.0f), {wide});
-  for (const int signal : {SIGINT, SIGTERM}) {
-    const pid_t child = b.dualsft.start(b.words({"--gradients", "big.npy", "--order", "first",
-                                                 "--memory-limit", "64MiB", "--data-budget", "5"}));
-    while (b.files_in("out").empty()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    const pid_t child = b.dualsft.start(
+        b.words({"--gradients", "big.npy", "--order", "first", "--curvature", "v.npy",
+                 "--memory-limit", "64MiB", "--data-budget", "5", "--out", "out/of/nothing"}));
+    while (b.files_in("out/of/nothing").empty())
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
     ::kill(child, signal);
     const program::outcome outcome = b.dualsft.finish(child);
     CAPTURE(outcome.err);
     CHECK(outcome.code == 130);
-    CHECK(outcome.err.find("interrupted") != std::string::npos);
+    CHECK(outcome.err.find("the output folder is as it was before") != std::string::npos);
     CHECK_FALSE(std::filesystem::exists(b.folder / "out"));
   }
+}
+
+TEST_CASE("results change all together or not at all") {
+  const bench b;
+  REQUIRE(b.score({"--out", "new/a/b"}).code == 0);
+  CHECK(b.files_in("new/a/b") == all_files);
+  REQUIRE(b.score().code == 0);
+  std::map<std::string, std::string> before;
+  for (const std::string& name : all_files) before[name] = file_bytes(b.folder / ("out/" + name));
+
+  // The fourth of five targets cannot be replaced: a folder that holds a file.
+  std::filesystem::remove(b.folder / "out/parameter_mask.npy");
+  std::filesystem::create_directory(b.folder / "out/parameter_mask.npy");
+  b.folder.put("out/parameter_mask.npy/x", "");
+  program::outcome outcome = b.score({"--order", "first"});
+  CHECK(outcome.code == 3);
+  CHECK(outcome.err.find("out/parameter_mask.npy: output: found a directory") != std::string::npos);
+  CHECK(b.files_in("out") == all_files);
+  for (const auto& [name, bytes] : before)
+    if (name != "parameter_mask.npy") CHECK(file_bytes(b.folder / ("out/" + name)) == bytes);
+
+  // With nothing in the way, all of them change.
+  std::filesystem::remove_all(b.folder / "out/parameter_mask.npy");
+  REQUIRE(b.score({"--order", "first"}).code == 0);
+  CHECK(b.files_in("out") == all_files);
+  CHECK(b.summary()["order"] == "first");
+  CHECK(file_bytes(b.folder / "out/data_scores.npy") != before["data_scores.npy"]);
+}
+
+TEST_CASE("a failed run removes every folder that it made, and no other") {
+  const bench b;
+  std::filesystem::create_directory(b.folder / "there");
+  npy_write(b.folder / "badv.npy", std::vector<double>(columns, NAN), {columns});
+  CHECK(b.score({"--validation", "badv.npy", "--out", "there/p/q/r"}).code == 4);
+  CHECK(std::filesystem::exists(b.folder / "there"));
+  CHECK(b.files_in("there").empty());
+  CHECK(b.score({"--validation", "badv.npy", "--out", "p/./q/../r/"}).code == 4);
+  CHECK_FALSE(std::filesystem::exists(b.folder / "p"));
+}
+
+TEST_CASE("the memory limit knows that few columns are worked on as sixteen") {
+  const bench b;
+  constexpr index_t tall = 100'000;
+  npy_write(b.folder / "G.npy", std::vector<float>(2 * tall, 1.0F), {tall, 2});
+  npy_write(b.folder / "v.npy", std::vector<float>(2, 1.0F), {2});
+  npy_write(b.folder / "D.npy", std::vector<float>(2, 1.0F), {2});
+  const std::vector<std::string> narrow{"--parameter-budget", "1", "--data-budget", "5",
+                                        "--threads",          "1", "--memory-limit"};
+  const auto with_limit = [&](index_t bytes, bool absolute = false) {
+    std::vector<std::string> changes = narrow;
+    changes.push_back(std::to_string(bytes));
+    if (absolute) changes.push_back("--absolute");
+    return b.score(changes);
+  };
+  // A panel of 2 and a tile of 16 columns of floats, and sums of rows of one thread and of all.
+  constexpr index_t held = tall * (4 * (2 + 16) + 8 * 2);
+  CHECK(with_limit(held - 1).code == 2);
+  CHECK(with_limit(held + 4096).code == 0);
+}
+
+TEST_CASE("a full disk is told of the file that was to be, not of a hidden one") {
+  const bench b;
+  struct rlimit before;
+  REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);  // so that writing fails like on a full disk
+  const auto run_within = [&](rlim_t bytes) {
+    struct rlimit less = before;
+    less.rlim_cur = bytes;
+    REQUIRE(::setrlimit(RLIMIT_FSIZE, &less) == 0);
+    program::outcome outcome = b.score();
+    REQUIRE(::setrlimit(RLIMIT_FSIZE, &before) == 0);
+    return outcome;
+  };
+  program::outcome outcome = run_within(columns * 8 - 8);  // the spool of parameter scores
+  CHECK(outcome.code == 3);
+  CHECK(outcome.err.find("dualsft: out: output: ") == 0);
+  outcome = run_within(columns * 8 + 64);  // the file of parameter scores, with its header
+  CHECK(outcome.code == 3);
+  CHECK(outcome.err.find("dualsft: out/parameter_scores.npy: output: ") == 0);
+  CHECK_FALSE(std::filesystem::exists(b.folder / "out"));
+  std::signal(SIGXFSZ, handler);
+}
+
+TEST_CASE("results are complete when only the report cannot be written") {
+  const bench b;
+  std::filesystem::create_symlink("/dev/full", b.folder / ".stdout");
+  const pid_t child = b.dualsft.start(b.words());
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 3);
+  CHECK(file_bytes(b.folder / ".stderr").find("the results in out are complete") !=
+        std::string::npos);
+  CHECK(b.files_in("out") == all_files);
+}
+
+TEST_CASE("a signal that was ignored before stays ignored") {
+  const bench b;
+  const auto handler = std::signal(SIGHUP, SIG_IGN);
+  const pid_t child = b.dualsft.start({"verify", "--games", "300", "--threads", "1"});
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  ::kill(child, SIGHUP);
+  CHECK(b.dualsft.finish(child).code == 0);
+  std::signal(SIGHUP, handler);
+}
+
+TEST_CASE("verify counts its games, and can be interrupted") {
+  const bench b;
+  for (const std::string games : {"0", "-1", "1000001", "9000000000000000000", "9e18"})
+    CHECK(b.dualsft.run({"verify", "--games", games}).code == 2);
+  const pid_t child = b.dualsft.start({"verify", "--games", "1000000"});
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  ::kill(child, SIGINT);
+  const program::outcome outcome = b.dualsft.finish(child);
+  CHECK(outcome.code == 130);
+  CHECK(outcome.err.find("interrupted") != std::string::npos);
+  CHECK(outcome.err.find("output folder") == std::string::npos);
+  CHECK(outcome.out.empty());
 }
