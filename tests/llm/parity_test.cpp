@@ -171,7 +171,6 @@ TEST_CASE_TEMPLATE("every family agrees with transformers", S, double, float) {
     for (const auto& [what, error] : errors) std::printf(" %9.1e", error);
     std::printf("\n");
     for (const auto& row : errors) {
-      const auto& [name, error] = row;
       const std::string what = row.first;
       const double worst = row.second;
       INFO(family, ": ", what);
