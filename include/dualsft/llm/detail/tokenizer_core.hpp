@@ -30,8 +30,8 @@ struct text_frame {
 
 class tokenizer_core {
  public:
-  tokenizer_core(std::string_view json, const std::string& file)
-      : tokenizer_core(parse(json, file), file) {}
+  tokenizer_core(std::string_view text, const std::string& file)
+      : tokenizer_core(parse(text, file), file) {}
 
   void encode(std::string_view text, bool framed, std::vector<token_id>& out) const {
     if (framed) out.insert(out.end(), frame_.front.begin(), frame_.front.end());
@@ -80,9 +80,9 @@ class tokenizer_core {
  private:
   static constexpr std::uint32_t no_row = UINT32_MAX;
 
-  static tokenizer_json_parser parse(std::string_view json, const std::string& file) {
+  static tokenizer_json_parser parse(std::string_view text, const std::string& file) {
     tokenizer_json_parser parser(file);
-    dualsft::detail::strict_json::run(parser, json);
+    dualsft::detail::strict_json::run(parser, text);
     return parser;
   }
 
