@@ -243,6 +243,19 @@ TEST_CASE("classes of characters are PCRE2's, where its Unicode knows the charac
   }
 }
 
+TEST_CASE("NFC is that of the tokenizers package, for every character and among others") {
+  std::string all, space;
+  for (std::uint32_t point = 0; point < 0x30000; ++point) {
+    if (point >= 0xD800 && point < 0xE000) continue;
+    std::string c;
+    parts::append_utf8(c, point);
+    for (const std::string& text :
+         {c, "a\u0346" + c, c + "\u0301", c + "\u0323\u0302", "\u1100" + c + "\u11a8"})
+      all.append(parts::to_nfc(text, space)).append("\n");
+  }
+  CHECK(fnv(all) == expected()["nfc"]);
+}
+
 TEST_CASE("bytes: ids are the bytes, and the written file gives the same ids") {
   const tokenizer t = tokenizer::bytes();
   CHECK(t.vocabulary_size() == 259);

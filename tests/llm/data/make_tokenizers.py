@@ -11,6 +11,7 @@ trained on part of them and on the sentences below. A case is one of the five wi
 ties by chance: another run gives slightly different files, with the answers that belong to them.
 expected.json:
 
+    nfc       see nfc_hash
     strings   texts that are hard on tokenizers
     pieces    parts of random texts, see random_texts; null stands for a random code point
     cases     name, base, patch; for each string the ids (or their hash) and the hash of the decoded
@@ -132,6 +133,16 @@ def random_texts(any_point):
                 text += piece
             block.append(text)
         yield block
+
+
+def nfc_hash():
+    """Of the normal forms of each code point below 0x30000, alone and among others, with newlines."""
+    nfc = normalizers.NFC().normalize_str
+    out = []
+    for c in (chr(c) for c in range(0x30000) if not 0xD800 <= c < 0xE000):
+        for text in (c, "a\u0346" + c, c + "\u0301", c + "\u0323\u0302", "\u1100" + c + "\u11a8"):
+            out.append(nfc(text) + "\n")
+    return fnv("".join(out).encode())
 
 
 def read(name):
@@ -281,6 +292,8 @@ def cases(base):
         ("llama2_always", "llama2", metaspace("always")),
         ("llama2_never", "llama2", metaspace("never")),
         ("llama2_first_whole", "llama2", metaspace("first", False)),
+        ("llama2_first_piece", "llama2", {"normalizer": None, "pre_tokenizer": sequence(
+            split({"Regex": r"\p{N}"}), {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first"})}),
         ("llama2_old_metaspace", "llama2", {"normalizer": None, "pre_tokenizer": {"type": "Metaspace", "replacement": "\u2581", "add_prefix_space": True}}),
         ("llama2_unknown_fused", "llama2", {"model": {"byte_fallback": False}}),
         ("llama2_unknown_single", "llama2", {"model": {"byte_fallback": False, "fuse_unk": False}}),
@@ -329,7 +342,7 @@ for name, file in base.items():
         json.dump(file, f, ensure_ascii=False, separators=(",", ":"))
         f.write("\n")
 
-expected = {"strings": STRINGS, "pieces": PIECES, "blocks": BLOCKS, "block": BLOCK, "cases": [], "files": []}
+expected = {"nfc": nfc_hash(), "strings": STRINGS, "pieces": PIECES, "blocks": BLOCKS, "block": BLOCK, "cases": [], "files": []}
 loaded = {"gpt2_published": published_gpt2()}
 for name, of, patch in cases(base):
     file = merge_patch(base[of], patch)
