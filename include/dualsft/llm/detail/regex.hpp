@@ -228,7 +228,7 @@ class regex {
       const auto subject = reinterpret_cast<PCRE2_SPTR>(text.data());
       int found = run(subject, text.size(), at);
       if (found == PCRE2_ERROR_JIT_STACKLIMIT && stack == nullptr) {
-        stack.reset(pcre2_jit_stack_create(32 * 1024, 16 * 1024 * 1024, nullptr));
+        stack.reset(pcre2_jit_stack_create(std::size_t{1} << 15, std::size_t{1} << 24, nullptr));
         if (stack == nullptr) throw std::bad_alloc();
         pcre2_jit_stack_assign(context.get(), nullptr, stack.get());
         found = run(subject, text.size(), at);

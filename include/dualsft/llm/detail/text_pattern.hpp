@@ -112,12 +112,13 @@ inline std::vector<stretch> join_stretches(std::vector<stretch> all, split_behav
   std::vector<stretch> out;
   bool previous = false;
   if (behavior == split_behavior::merged_with_next) {
-    for (auto s = all.rbegin(); s != all.rend(); ++s) {
-      if (s->matched && !previous && !out.empty())
-        out.back().begin = s->begin;
+    for (std::size_t i = all.size(); i-- > 0;) {
+      const stretch& s = all[i];
+      if (s.matched && !previous && !out.empty())
+        out.back().begin = s.begin;
       else
-        out.push_back(*s);
-      previous = s->matched;
+        out.push_back(s);
+      previous = s.matched;
     }
     return {out.rbegin(), out.rend()};
   }

@@ -144,7 +144,8 @@ class token_decoder {
   void apply(const fuse_rule&, list& tokens, std::size_t) const {
     std::string all;
     for (const std::string& token : tokens) all += token;
-    tokens.assign(1, std::move(all));
+    tokens.clear();
+    tokens.push_back(std::move(all));
   }
 
   void apply(const strip_rule& rule, list& tokens, std::size_t) const {
