@@ -37,7 +37,7 @@ class no_more_threads {
 
 }  // namespace
 
-TEST_CASE("ranges cover [0, n) once") {
+TEST_CASE("ranges cover every number below n once") {
   for (const index_t n : {0, 1, 2, 31, 32, 33, 1000})
     for (const index_t parts : {1, 2, 3, 7})
       for (const index_t grain : {1, 16}) {
