@@ -25,6 +25,7 @@
 /// |----------------------|-------------------------------------|--------------------------------|
 /// | HasParameters        | parameters(block)                   | no training, no differences    |
 /// | HasGradientBlocks    | gradient_blocks(examples, sink)     | one scratch vector of d        |
+/// | HasGradientLosses    | gradient_blocks(ex., sink, losses)  | a forward pass more for losses |
 /// | HasExampleGradient   | example_gradient(example, out)      | accumulate_gradient of one     |
 /// | HasTraces            | traces(examples, sink)              | no ghost strategy              |
 /// | HasForwardDerivative | forward_derivatives(ex., dir., out) | no forward-derivative strategy |
@@ -102,6 +103,14 @@ template <class M>
 concept HasGradientBlocks = requires(const M& m, example_span examples,
                                      detail::block_sink_archetype<typename M::scalar_type>& sink) {
   { m.gradient_blocks(examples, sink) } -> std::same_as<void>;
+};
+
+/// The same, with the examples' losses (overwritten) as a by-product.
+template <class M>
+concept HasGradientLosses = requires(const M& m, example_span examples,
+                                     detail::block_sink_archetype<typename M::scalar_type>& sink,
+                                     std::span<double> losses) {
+  { m.gradient_blocks(examples, sink, losses) } -> std::same_as<void>;
 };
 
 /// out = g_i (overwritten)

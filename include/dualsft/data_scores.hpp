@@ -73,6 +73,20 @@ struct data_score_result {
   double absolute_total = 0;                            ///< sum over examples of |phi_D|
   index_t not_finite = 0;                               ///< how many scores are NaN or infinite
   index_t first_not_finite = -1;                        ///< position of the first of them, or -1
+
+  /// Sets what follows from the scores, in their order: for scores that were put together from
+  /// several calls.
+  void add_up() {
+    total = absolute_total = 0;
+    not_finite = 0;
+    first_not_finite = -1;
+    for (std::size_t i = 0; i < scores.size(); ++i) {
+      total += scores[i];
+      absolute_total += std::abs(scores[i]);
+      if (std::isfinite(scores[i])) continue;
+      if (not_finite++ == 0) first_not_finite = static_cast<index_t>(i);
+    }
+  }
 };
 
 /// Whether a model offers what a strategy needs.
@@ -154,13 +168,8 @@ inline void scale_scores(data_score_result& result, const score_rule& rule,
     double& score = result.scores[i];
     score *= eta;
     if (!squares.empty()) score += eta * eta / 12 * squares[i];
-    result.total += score;
-    result.absolute_total += std::abs(score);
-    if (!std::isfinite(score)) {
-      ++result.not_finite;
-      if (result.first_not_finite < 0) result.first_not_finite = static_cast<index_t>(i);
-    }
   }
+  result.add_up();
 }
 
 }  // namespace detail

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <dualsft/conservation.hpp>
 #include <dualsft/data_scores.hpp>
@@ -65,54 +66,70 @@ std::vector<Real> hessian_direction(const score_rule& rule, std::span<const doub
   return x;
 }
 
-namespace detail {
-
-/// G and, in `linear`, <g_i, p> from one backward pass over the pool.
+/// The one pass of first order: adds to G and writes <g_i, p>, from one backward pass per batch. For
+/// lists cut at multiples of the batch size see add_gradients().
+/// \param p         [d], known beforehand
+/// \param strategy  ghost, for models with traces, or materialised
+/// \param linear    [pool], overwritten with <g_i, p>
+/// \param total     of earlier calls; empty before the first
 template <HostPolicy Policy, GradientModel M>
-gradient_sums single_pass(const Policy& policy, const M& model, example_span pool,
-                          std::span<const typename M::scalar_type> p, score_strategy strategy,
-                          index_t batch_size, std::span<double> linear) {
+void add_gradients_and_products(const Policy& policy, const M& model, example_span pool,
+                                std::span<const typename M::scalar_type> p, score_strategy strategy,
+                                index_t batch_size, std::span<double> linear,
+                                gradient_sums& total) {
+  expects(strategy == score_strategy::materialised ||
+              (strategy == score_strategy::ghost && HasTraces<M>),
+          "add_gradients_and_products", "the strategy must be materialised, or ghost with traces",
+          "strategy", name_of(strategy));
+  expects(batch_size >= 1 && linear.size() == pool.size() &&
+              static_cast<index_t>(p.size()) == model.layout().size(),
+          "add_gradients_and_products", "p is [d], the products are one per example", "batch_size",
+          batch_size, "products", linear.size(), "pool", pool.size(), "p", p.size());
   using Real = typename M::scalar_type;
   const bool ghost = strategy == score_strategy::ghost;
   const index_t batch = ghost ? batch_size : 1;
   const auto d = p.size();
-  std::vector<std::vector<double>> partial(static_cast<std::size_t>(thread_count(policy)));
-  parallel_batches<M>(
-      policy, static_cast<index_t>(pool.size()), batch, [&](int part, index_range range) {
+  std::ranges::fill(linear, 0.0);
+  std::vector<std::vector<double>> partial(static_cast<std::size_t>(detail::thread_count(policy)));
+  partial.front() = std::move(total.sum);
+  detail::parallel_batches<M>(
+      policy, static_cast<index_t>(pool.size()), batch, [&](int part, detail::index_range range) {
         std::vector<double>& sum = partial[static_cast<std::size_t>(part)];
-        sum.assign(d, 0.0);
+        if (sum.empty()) sum.assign(d, 0.0);
         std::vector<Real> scratch;
         for (index_t b = range.begin; b < range.end; ++b) {
-          const example_span examples = batch_of(pool, batch, b);
+          const example_span examples = detail::batch_of(pool, batch, b);
           const std::span<double> out =
               linear.subspan(static_cast<std::size_t>(b * batch), examples.size());
           if (ghost) {
             if constexpr (HasTraces<M>) {
-              const int threads = sink_threads<M>(policy);
-              ghost_products<Real> products(model.layout(), p, out, threads);
-              trace_gradient<Real> gradient(model.layout(), sum, threads);
-              both_sinks<Real> sink{products, gradient};
+              const int threads = detail::sink_threads<M>(policy);
+              detail::ghost_products<Real> products(model.layout(), p, out, threads);
+              detail::trace_gradient<Real> gradient(model.layout(), sum, threads);
+              detail::both_sinks<Real> sink{products, gradient};
               model.traces(examples, sink);
             }
             continue;
           }
-          visit_gradient(
+          detail::visit_gradient(
               model, examples, scratch, [&](index_t offset, std::span<const Real> gradient) {
-                double* total = sum.data() + offset;
+                double* sums = sum.data() + offset;
                 const Real* direction = p.data() + offset;
                 for (std::size_t j = 0; j < gradient.size(); ++j) {
-                  total[j] += static_cast<double>(gradient[j]);
+                  sums[j] += static_cast<double>(gradient[j]);
                   out[0] += static_cast<double>(gradient[j]) * static_cast<double>(direction[j]);
                 }
               });
         }
       });
-  gradient_sums total{std::move(partial.front()), {}, static_cast<index_t>(pool.size())};
+  total.sum = std::move(partial.front());
+  total.examples += static_cast<index_t>(pool.size());
   if (total.sum.empty()) total.sum.assign(d, 0.0);
   for (std::size_t part = 1; part < partial.size(); ++part)
     for (std::size_t j = 0; j < partial[part].size(); ++j) total.sum[j] += partial[part][j];
-  return total;
 }
+
+namespace detail {
 
 /// \throws numerical_error  naming the first coordinate of G that is NaN or infinite
 inline void check_gradient_sum(std::span<const double> sum) {
@@ -174,9 +191,9 @@ dual_scores(const Policy& policy, M& model, example_span pool, const score_rule&
     result.direction = project<Policy, Real>(policy, rule, std::move(v), {}, {proxy, {}});
     result.data.strategy = strategy;
     result.data.scores.resize(pool.size());
-    result.pool = detail::single_pass(policy, std::as_const(model), pool,
-                                      std::span<const Real>(result.direction.p), strategy,
-                                      options.data.batch_size, result.data.scores);
+    add_gradients_and_products(policy, std::as_const(model), pool,
+                               std::span<const Real>(result.direction.p), strategy,
+                               options.data.batch_size, result.data.scores, result.pool);
     detail::check_gradient_sum(result.pool.sum);
     detail::scale_scores(result.data, rule, {});
     detail::finish(policy, result);

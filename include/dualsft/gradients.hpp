@@ -28,6 +28,9 @@ namespace dualsft {
 struct gradient_options {
   index_t batch_size = 32;
   bool squares = false;  ///< also accumulate sum_i g_ij^2 (joint order, empirical Fisher)
+  /// [examples] or empty: overwritten with their losses, as a by-product where the model has
+  /// HasGradientLosses, else by a forward pass of their own.
+  std::span<double> losses = {};
 };
 
 struct gradient_sums {
@@ -68,20 +71,30 @@ inline example_span batch_of(example_span examples, index_t batch_size, index_t 
 
 /// sink(offset, span) with the summed gradient of a batch, whole or block by block. `scratch` is
 /// sized on first use and only where the model cannot deliver blocks.
+/// \param losses  [batch] or empty, see gradient_options
 /// \throws invalid_argument  if the model delivers a block that its layout does not have
 template <GradientModel M, class Sink>
 void visit_gradient(const M& model, example_span batch,
-                    std::vector<typename M::scalar_type>& scratch, Sink&& sink) {
+                    std::vector<typename M::scalar_type>& scratch, Sink&& sink,
+                    std::span<double> losses = {}) {
   using Real = typename M::scalar_type;
+  if (!losses.empty() && !HasGradientLosses<M>) model.losses(batch, losses);
   if constexpr (HasGradientBlocks<M>) {
     const parameter_layout& layout = model.layout();
-    model.gradient_blocks(batch, [&](index_t block, std::span<const Real> gradient) {
+    const auto deliver = [&](index_t block, std::span<const Real> gradient) {
       const parameter_block& where = layout.block(block);
       expects(static_cast<index_t>(gradient.size()) == where.size(), "gradient_blocks",
               "the model must give one value per coordinate of the block", "block", where.name,
               "values", gradient.size(), "size", where.size());
       sink(where.offset, gradient);
-    });
+    };
+    if constexpr (HasGradientLosses<M>) {
+      if (!losses.empty()) {
+        model.gradient_blocks(batch, deliver, losses);
+        return;
+      }
+    }
+    model.gradient_blocks(batch, deliver);
   } else {
     scratch.assign(static_cast<std::size_t>(model.layout().size()), Real{0});
     if constexpr (HasExampleGradient<M>) {
@@ -98,37 +111,55 @@ void visit_gradient(const M& model, example_span batch,
 
 }  // namespace detail
 
-/// \param examples  record numbers; a repeated one counts again
-/// \return          sums over all of them; zeros for an empty list
-/// \throws invalid_argument  if batch_size < 1
+/// Adds to sums that are already there, so that a long pass can be cut where it suits: for lists cut
+/// at multiples of the batch size, the cuts change nothing where the model is called from one thread
+/// at a time, and only the order of the sum over threads elsewhere.
+/// \param total  of earlier calls with the same options; empty before the first
+/// \throws invalid_argument  if batch_size < 1, `losses` has another length than the list, or `total`
+///                           is of another model or other options
 template <HostPolicy Policy, GradientModel M>
-gradient_sums sum_gradients(const Policy& policy, const M& model, example_span examples,
-                            const gradient_options& options = {}) {
+void add_gradients(const Policy& policy, const M& model, example_span examples,
+                   const gradient_options& options, gradient_sums& total) {
   using Real = typename M::scalar_type;
   expects(options.batch_size >= 1, "sum_gradients", "batch_size must be positive", "batch_size",
           options.batch_size);
+  expects(options.losses.empty() || options.losses.size() == examples.size(), "sum_gradients",
+          "losses must hold one number per example", "losses", options.losses.size(), "examples",
+          examples.size());
   const auto d = static_cast<std::size_t>(model.layout().size());
+  expects(total.sum.empty() || total.sum.size() == d, "add_gradients",
+          "the sums must have one value per coordinate", "sums", total.sum.size(), "d", d);
+  expects(total.sum.empty() || total.squares.size() == (options.squares ? d : 0), "add_gradients",
+          "squares are summed from the first call on or never", "squares", total.squares.size());
   const index_t n = static_cast<index_t>(examples.size());
   const index_t batch_size = options.squares ? 1 : options.batch_size;
 
   const index_t batch_count = (n + batch_size - 1) / batch_size;
   std::vector<gradient_sums> partial(
       static_cast<std::size_t>(std::max(1, detail::model_threads<M>(policy, batch_count))));
+  const index_t before = total.examples;
+  partial.front() = std::move(total);
   detail::parallel_batches<M>(policy, n, batch_size, [&](int part, detail::index_range batches) {
     gradient_sums& mine = partial[static_cast<std::size_t>(part)];
-    mine.sum.assign(d, 0.0);
-    if (options.squares) mine.squares.assign(d, 0.0);
+    if (mine.sum.empty()) mine.sum.assign(d, 0.0);
+    if (options.squares && mine.squares.empty()) mine.squares.assign(d, 0.0);
     std::vector<Real> scratch;
     for (index_t b = batches.begin; b < batches.end; ++b) {
       const example_span batch = detail::batch_of(examples, batch_size, b);
+      const std::span<double> losses =
+          options.losses.empty()
+              ? options.losses
+              : options.losses.subspan(static_cast<std::size_t>(b * batch_size), batch.size());
       if constexpr (std::same_as<Real, double> && !HasGradientBlocks<M>) {
         if (!options.squares) {  // the model adds into the state itself: no scratch at all
+          if (!losses.empty()) model.losses(batch, losses);
           model.accumulate_gradient(batch, std::span<double>(mine.sum));
           continue;
         }
       }
       detail::visit_gradient(
-          model, batch, scratch, [&](index_t offset, std::span<const Real> gradient) {
+          model, batch, scratch,
+          [&](index_t offset, std::span<const Real> gradient) {
             double* sum = mine.sum.data() + offset;
             for (std::size_t j = 0; j < gradient.size(); ++j)
               sum[j] += static_cast<double>(gradient[j]);
@@ -136,12 +167,13 @@ gradient_sums sum_gradients(const Policy& policy, const M& model, example_span e
             double* squares = mine.squares.data() + offset;
             for (std::size_t j = 0; j < gradient.size(); ++j)
               squares[j] += static_cast<double>(gradient[j]) * static_cast<double>(gradient[j]);
-          });
+          },
+          losses);
     }
   });
 
-  gradient_sums total = std::move(partial.front());
-  total.examples = n;
+  total = std::move(partial.front());
+  total.examples = before + n;
   if (total.sum.empty()) total.sum.assign(d, 0.0);
   if (options.squares && total.squares.empty()) total.squares.assign(d, 0.0);
   for (std::size_t part = 1; part < partial.size(); ++part) {
@@ -149,6 +181,16 @@ gradient_sums sum_gradients(const Policy& policy, const M& model, example_span e
     for (std::size_t j = 0; j < partial[part].squares.size(); ++j)
       total.squares[j] += partial[part].squares[j];
   }
+}
+
+/// \param examples  record numbers; a repeated one counts again
+/// \return          sums over all of them; zeros for an empty list
+/// \throws invalid_argument  if batch_size < 1 or `losses` has another length than the list
+template <HostPolicy Policy, GradientModel M>
+gradient_sums sum_gradients(const Policy& policy, const M& model, example_span examples,
+                            const gradient_options& options = {}) {
+  gradient_sums total;
+  add_gradients(policy, model, examples, options, total);
   return total;
 }
 

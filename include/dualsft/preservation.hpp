@@ -154,54 +154,62 @@ class cwsd_preservation {
 
  private:
   /// The loss; adds weight * gradient to `out` unless it is empty. Batches run one after another:
-  /// the teacher may be one that swaps parameters, and the model's own threads do the work.
+  /// the teacher may be one that swaps parameters; a batch's anchors are spread over the threads.
   template <HostPolicy Policy>
-  double visit(const Policy&, const M& model, double weight, std::span<double> out) const {
+  double visit(const Policy& policy, const M& model, double weight, std::span<double> out) const {
     expects(out.empty() || static_cast<index_t>(out.size()) == model.layout().size(),
             "cwsd_preservation", "out must have one value per coordinate", "out", out.size(), "d",
             model.layout().size());
+    const bool by_confidence = options_.normalisation == cwsd_normalisation::confidence;
     const index_t classes = model.classes();
     double loss = 0;
     double confidence = 0;
     std::vector<scalar_type> teacher;
     std::vector<scalar_type> student;
     std::vector<scalar_type> scratch(out.size());
-    std::vector<double> sum(out.size(), 0.0);
+    // A divisor that is known only behind the last anchor needs a sum of its own.
+    std::vector<double> own(by_confidence ? out.size() : 0, 0.0);
+    const std::span<double> sum = by_confidence ? std::span<double>(own) : out;
+    const double factor = by_confidence ? 1.0 : weight / static_cast<double>(anchors_.size());
     const index_t batches =
         (static_cast<index_t>(anchors_.size()) + options_.batch_size - 1) / options_.batch_size;
     for (index_t b = 0; b < batches; ++b) {
       const example_span batch = detail::batch_of(anchors_, options_.batch_size, b);
-      index_t rows = 0;
-      for (const index_t x : batch) rows += model.logit_rows(x);
+      std::vector<index_t> starts{0};
+      for (const index_t x : batch) starts.push_back(starts.back() + model.logit_rows(x));
+      const index_t rows = starts.back();
       teacher.resize(static_cast<std::size_t>(rows * classes));
       student.resize(static_cast<std::size_t>(rows * classes));
       const matrix_view<scalar_type> z_teacher(teacher.data(), rows, classes);
       const matrix_view<scalar_type> z_student(student.data(), rows, classes);
       teacher_(batch, z_teacher);
       model.logits(batch, z_student);
-      index_t first = 0;
-      for (const index_t x : batch) {
-        const index_t tokens = model.logit_rows(x);
-        // The gradient takes the place of the student's logits, which are not needed again.
-        const matrix_view<scalar_type> piece = z_student.middle_rows(first, tokens);
-        const cwsd_anchor anchor =
-            cwsd<scalar_type>(options_.rule, z_teacher.middle_rows(first, tokens), piece,
-                              out.empty() ? matrix_view<scalar_type>() : piece);
+      std::vector<cwsd_anchor> found(batch.size());
+      detail::parallel_ranges(
+          policy, static_cast<index_t>(batch.size()), 1, [&](int, detail::index_range range) {
+            for (index_t i = range.begin; i < range.end; ++i) {
+              const auto k = static_cast<std::size_t>(i);
+              const index_t tokens = starts[k + 1] - starts[k];
+              // The gradient takes the place of the student's logits, which are not needed again.
+              const matrix_view<scalar_type> piece = z_student.middle_rows(starts[k], tokens);
+              found[k] = cwsd<scalar_type>(options_.rule, z_teacher.middle_rows(starts[k], tokens),
+                                           piece, out.empty() ? matrix_view<scalar_type>() : piece);
+            }
+          });
+      for (const cwsd_anchor& anchor : found) {
         loss += anchor.loss;
         confidence += anchor.weight;
-        first += tokens;
       }
       if (out.empty()) continue;
       std::ranges::fill(scratch, scalar_type{0});
       model.accumulate_logit_gradient(batch, matrix_view<const scalar_type>(z_student),
                                       std::span<scalar_type>(scratch));
-      for (std::size_t j = 0; j < sum.size(); ++j) sum[j] += static_cast<double>(scratch[j]);
+      for (std::size_t j = 0; j < sum.size(); ++j)
+        sum[j] += factor * static_cast<double>(scratch[j]);
     }
-    const double divisor = options_.normalisation == cwsd_normalisation::anchors
-                               ? static_cast<double>(anchors_.size())
-                               : confidence;
+    const double divisor = by_confidence ? confidence : static_cast<double>(anchors_.size());
     if (divisor == 0) return 0;
-    for (std::size_t j = 0; j < out.size(); ++j) out[j] += weight / divisor * sum[j];
+    for (std::size_t j = 0; j < own.size(); ++j) out[j] += weight / divisor * own[j];
     return loss / divisor;
   }
 

@@ -9,6 +9,7 @@
 #include <dualsft/random.hpp>
 #include <functional>
 #include <limits>
+#include <numeric>
 #include <span>
 #include <string>
 #include <utility>
@@ -50,7 +51,8 @@ struct training_options {
   double final_learning_rate = 0;
   double max_gradient_norm = std::numeric_limits<double>::infinity();
   std::uint64_t seed = 42;
-  index_t loss_every = 0;  ///< compute the batch's loss every so many steps (one more forward pass)
+  index_t loss_every = 0;  ///< report the batch's loss every so many steps; costs one more forward
+                           ///< pass, or nothing where the model has HasGradientLosses
   index_t first_step = 0;
   /// Called after every step; returning false stops the run.
   std::function<bool(const training_step&)> on_step = {};
@@ -94,6 +96,7 @@ training_result train(const Policy& policy, M& model, Optimizer& optimizer, exam
   std::vector<index_t> order;
   index_t shuffled_epoch = -1;
   std::vector<Real> gradient(static_cast<std::size_t>(model.layout().size()));
+  std::vector<double> losses;
   const index_t per_epoch = options.epochs > 0 ? total / options.epochs : 0;
 
   for (index_t step = options.first_step; step < total; ++step) {
@@ -108,11 +111,12 @@ training_result train(const Policy& policy, M& model, Optimizer& optimizer, exam
     const auto count = static_cast<double>(batch.size());
 
     training_step report{.step = step, .total = total, .learning_rate = schedule.rate(step)};
-    if (options.loss_every > 0 && step % options.loss_every == 0)
-      report.loss = mean_loss(policy, std::as_const(model), batch, options.micro_batch_size);
-
-    const gradient_sums sums = sum_gradients(policy, std::as_const(model), batch,
-                                             {.batch_size = options.micro_batch_size});
+    const bool wants_loss = options.loss_every > 0 && step % options.loss_every == 0;
+    losses.resize(wants_loss ? batch.size() : 0);
+    const gradient_sums sums =
+        sum_gradients(policy, std::as_const(model), batch,
+                      {.batch_size = options.micro_batch_size, .losses = losses});
+    if (wants_loss) report.loss = std::accumulate(losses.begin(), losses.end(), 0.0) / count;
     for (std::size_t j = 0; j < gradient.size(); ++j)
       gradient[j] = static_cast<Real>(sums.sum[j] / count);
     const clip_options clip{.max_norm = options.max_gradient_norm};

@@ -169,6 +169,38 @@ TEST_CASE("data scores do not depend on the thread count") {
   }
 }
 
+TEST_CASE("both passes cut at their batches give the bits of the whole ones") {
+  auto s = softmax_scene();
+  const exec::cpu one{1};
+  const auto cut = static_cast<std::size_t>(8);
+  const example_span pool(s.pool);
+  REQUIRE(pool.size() > cut);
+  const score_rule rule{score_order::first, step_geometry::plain, 0.5};
+  const auto direction = project<exec::cpu, double>(one, rule, s.v, {}, {});
+  for (const auto strategy : {score_strategy::materialised, score_strategy::ghost}) {
+    const dual_score_options options{.data = {.strategy = strategy, .batch_size = 4}};
+    const auto whole = dual_scores(one, s.model, pool, rule, s.v, {}, {}, options);
+    gradient_sums sums;
+    std::vector<double> products(pool.size());
+    for (const example_span piece : {pool.first(cut), pool.subspan(cut)})
+      add_gradients_and_products(
+          one, s.model, piece, std::span<const double>(direction.p), strategy, 4,
+          std::span<double>(products).subspan(static_cast<std::size_t>(piece.data() - pool.data()),
+                                              piece.size()),
+          sums);
+    CHECK(sums.sum == whole.pool.sum);
+    for (std::size_t i = 0; i < products.size(); ++i)
+      CHECK(rule.eta * products[i] == whole.data.scores[i]);
+
+    data_score_result pieces;
+    for (const example_span piece : {pool.first(cut), pool.subspan(cut)})
+      for (const double score : data_scores(one, s.model, piece, direction, options.data).scores)
+        pieces.scores.push_back(score);
+    pieces.add_up();
+    CHECK(pieces.total == data_scores(one, s.model, pool, direction, options.data).total);
+  }
+}
+
 TEST_CASE("the conservation law breaks when an example or a tensor is missed") {
   auto s = softmax_scene();
   auto result = dual_scores(exec::cpu{1}, s.model, s.pool,

@@ -121,6 +121,43 @@ TEST_CASE("equal threads give equal bits, and losses do not depend on threads or
   CHECK(mean_loss(exec::cpu{4}, model, examples, 9) == doctest::Approx(reference).epsilon(1e-14));
 }
 
+TEST_CASE("a pass cut at its batches gives the bits of the whole one") {
+  const softmax_regression<double> model = small_model(50);
+  const std::vector<index_t> pool = all_examples(50);
+  const exec::cpu one{1};
+  for (const bool squares : {false, true}) {
+    const gradient_options options{.batch_size = 8, .squares = squares};
+    const gradient_sums whole = sum_gradients(one, model, pool, options);
+    gradient_sums sums;
+    for (const auto& [first, count] : {std::pair{0, 16}, std::pair{16, 24}, std::pair{40, 10}})
+      add_gradients(one, model,
+                    example_span(pool).subspan(static_cast<std::size_t>(first),
+                                               static_cast<std::size_t>(count)),
+                    options, sums);
+    CHECK(sums.examples == 50);
+    CHECK(sums.sum == whole.sum);
+    CHECK(sums.squares == whole.squares);
+    CHECK_THROWS_WITH_AS(
+        add_gradients(one, model, pool, {.batch_size = 8, .squares = !squares}, sums),
+        doctest::Contains("squares are summed from the first call on or never"), invalid_argument);
+  }
+}
+
+TEST_CASE("losses come with the gradients, in the order of the list") {
+  const softmax_regression<double> model = small_model();
+  const std::vector<index_t> examples{5, 3, 3, 30, 0, 11};
+  std::vector<double> expected(examples.size());
+  model.losses(examples, expected);
+  std::vector<double> losses(examples.size());
+  for (const int threads : {1, 3}) {
+    sum_gradients(exec::cpu{threads}, model, examples, {.batch_size = 2, .losses = losses});
+    CHECK(losses == expected);
+  }
+  CHECK_THROWS_WITH_AS(
+      sum_gradients(exec::cpu{1}, model, examples, {.losses = std::span<double>(losses).first(2)}),
+      doctest::Contains("losses must hold one number per example"), invalid_argument);
+}
+
 TEST_CASE("a batch size of zero is refused, and a throwing model's exception arrives") {
   const auto model = small_model();
   const auto examples = all_examples(33);

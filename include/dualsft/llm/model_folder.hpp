@@ -59,19 +59,23 @@ struct model_folder {
     return model;
   }
 
-  /// A corpus of these records.
   /// \throws input_error  for a pre-tokenised record with an id that is not in the vocabulary
-  std::shared_ptr<const token_corpus> corpus(const std::string& file, token_set set) const {
-    token_corpus out;
-    for (std::size_t i = 0; i < set.records.size(); ++i) {
+  void check_ids(const std::string& file, const token_set& set) const {
+    for (std::size_t i = 0; i < set.records.size(); ++i)
       for (const auto* list : {&set.records[i].ids, &set.records[i].labels})
         for (const token_id id : *list)
           if (id >= config.vocabulary)
             throw input_error(file, "record " + std::to_string(set.numbers[i]),
                               "token id " + std::to_string(id),
                               "ids below " + std::to_string(config.vocabulary));
-      out.add(std::move(set.records[i]));
-    }
+  }
+
+  /// A corpus of these records.
+  /// \throws input_error  as check_ids()
+  std::shared_ptr<const token_corpus> corpus(const std::string& file, token_set set) const {
+    check_ids(file, set);
+    token_corpus out;
+    for (token_record& record : set.records) out.add(std::move(record));
     return std::make_shared<const token_corpus>(std::move(out));
   }
 
