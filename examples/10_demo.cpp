@@ -11,17 +11,18 @@
 // Output varies: it is measured.
 // Arguments in tests: --seeds 2 --pool 80 --pretrain-pieces 200
 #include <CLI/CLI.hpp>
-#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <dualsft/dualsft.hpp>
 #include <fstream>
 #include <iterator>
-#include <mutex>
 #include <nlohmann/json.hpp>
-#include <thread>
+
+#include "experiment/made_up_text.hpp"
+#include "experiment/table.hpp"
 
 using namespace dualsft;
+using namespace dualsft::experiment;
 
 namespace {
 
@@ -50,75 +51,6 @@ struct settings {
 enum class kind { clean, off_target, corrupted };
 
 // ---- text -------------------------------------------------------------------------------------
-
-struct text_pair {
-  std::string prompt, response;
-};
-
-/// Sentences of a tiny grammar: the "general" language of the built-in corpus.
-std::string general_sentence(random_source& random) {
-  static const char* subjects[] = {"the river",   "a merchant",        "the old tower",
-                                   "her brother", "the northern army", "a small bird",
-                                   "the council", "this village"};
-  static const char* verbs[] = {"crossed",          "remembered",  "followed", "destroyed",
-                                "was built beside", "wrote about", "defended", "left"};
-  static const char* objects[] = {"the valley",       "a broken bridge", "the winter festival",
-                                  "the city of salt", "an ancient law",  "the harbour",
-                                  "his garden",       "the last train"};
-  static const char* ends[] = {" in the spring",  " before the war", "",
-                               " without a word", " for many years", " at dawn"};
-  const auto pick = [&](const auto& words) {
-    return std::string(words[random.below(static_cast<index_t>(std::size(words)))]);
-  };
-  const std::string sentence =
-      pick(subjects) + " " + pick(verbs) + " " + pick(objects) + pick(ends);
-  switch (random.below(4)) {
-    case 0:
-      return "In " + std::to_string(1500 + random.below(500)) + " " + sentence + ". ";
-    case 1:
-      return "Eva and Tom say: " + sentence + "! ";
-    case 2:
-      return "They counted " + std::to_string(2 + random.below(900)) +
-             " ships = " + std::to_string(1 + random.below(9)) + " fleets. Then " + sentence +
-             ".\n";
-    default:
-      return "So " + sentence + "? ";
-  }
-}
-
-std::string general_text(index_t bytes, std::uint64_t seed) {
-  random_source random(seed);
-  std::string text;
-  while (static_cast<index_t>(text.size()) < bytes) text += general_sentence(random);
-  return text;
-}
-
-/// Arithmetic told in words: the "target" task of the built-in corpus.
-text_pair target_pair(random_source& random) {
-  static const char* names[] = {"Tom", "Ana", "Lee", "Mia", "Sam", "Eva"};
-  static const char* things[] = {"pens", "figs", "eggs", "cups", "hats"};
-  const std::string name = names[random.below(6)];
-  const std::string thing = things[random.below(5)];
-  const index_t a = 2 + random.below(48);
-  const index_t b = 1 + random.below(40);
-  const std::string x = std::to_string(a);
-  const std::string y = std::to_string(b);
-  if (random.below(2) == 0)
-    return {name + " has " + x + " " + thing + " and buys " + y + " more. How many now? ",
-            name + " has " + x + "+" + y + "=" + std::to_string(a + b) + " " + thing + ".\n#### " +
-                std::to_string(a + b) + "\n"};
-  return {name + " had " + std::to_string(a + b) + " " + thing + " and lost " + y +
-              ". How many are left? ",
-          "There are " + std::to_string(a + b) + "-" + y + "=" + x + " " + thing + " left.\n#### " +
-              x + "\n"};
-}
-
-std::vector<text_pair> target_pairs(index_t count, std::uint64_t seed) {
-  random_source random(seed);
-  std::vector<text_pair> pairs;
-  for (index_t i = 0; i < count; ++i) pairs.push_back(target_pair(random));
-  return pairs;
-}
 
 std::string read_text(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -319,35 +251,6 @@ outcome run_method(const settings& s, const seed_state& state, const method& m,
     fine_tune(one, model, std::span<const float>(state.theta_0), examples, mask, tuning(s, seed));
   return {mean_loss(one, model, state.data.target_test),
           mean_loss(one, model, state.data.general_test), share_of_clean(state.data, examples)};
-}
-
-/// Runs jobs 0 .. count - 1 on all threads, each job whole on one of them.
-template <class Job>
-void side_by_side(int threads, index_t count, Job&& job) {
-  std::atomic<index_t> next{0};
-  dualsft::detail::parallel_parts(threads, [&](int) {
-    for (index_t k = next++; k < count; k = next++) job(k);
-  });
-}
-
-struct summary {
-  double mean = 0;
-  double deviation = 0;
-};
-
-summary summarise(const std::vector<double>& values) {
-  summary s;
-  for (const double x : values) s.mean += x / static_cast<double>(values.size());
-  double squares = 0;
-  for (const double x : values) squares += (x - s.mean) * (x - s.mean);
-  if (values.size() > 1) s.deviation = std::sqrt(squares / static_cast<double>(values.size() - 1));
-  return s;
-}
-
-std::string cell(const summary& s, const char* format = "%.3f ± %.3f") {
-  char text[64];
-  std::snprintf(text, sizeof text, format, s.mean, s.deviation);
-  return text;
 }
 
 int run(const settings& s) {

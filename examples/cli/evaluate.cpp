@@ -60,7 +60,7 @@ json evaluate(const evaluate_options& options, const model_folder& folder,
   double loss = 0, nll = 0;
   index_t tokens = 0;
   {
-    progress bar("losses", corpus->size());
+    progress bar("losses", corpus->size(), "records");
     for (index_t first = 0; first < corpus->size(); first += batch_size) {
       stop_if_interrupted();
       std::vector<index_t> batch;
@@ -89,7 +89,7 @@ json evaluate(const evaluate_options& options, const model_folder& folder,
 
   generator<S> next(model);
   index_t right = 0;
-  progress bar("answers", corpus->size());
+  progress bar("answers", corpus->size(), "records");
   for (index_t i = 0; i < corpus->size(); ++i) {
     stop_if_interrupted();
     const question q = question_of((*corpus)[i], folder.stop_ids);

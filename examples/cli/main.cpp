@@ -21,6 +21,7 @@
 #ifdef DUALSFT_HAS_LLM
 #include "evaluate.hpp"
 #include "init.hpp"
+#include "pipeline/command_line.hpp"
 #endif
 #include "score.hpp"
 #include "terminal.hpp"
@@ -164,6 +165,27 @@ command add_evaluate(CLI::App& program, CLI::App*& app) {
     return 0;
   };
 }
+
+template <cli::pipeline_command Which>
+command add_pipeline(CLI::App& program, CLI::App*& app) {
+  using enum cli::pipeline_command;
+  const auto [name, help] =
+      Which == run ? std::pair("run", "from a checkpoint and records to a fine-tuned checkpoint")
+      : Which == warmup ? std::pair("warmup", "the first stage of run: theta_0 to theta_w")
+      : Which == select ? std::pair("select", "run up to the selection")
+                        : std::pair("finetune", "the last stage of run, on what was selected");
+  const auto o = std::make_shared<cli::pipeline_options>();
+  app = program.add_subcommand(name, help);
+  cli::add_pipeline_options(app, Which, o);
+  return {
+      [o] {
+        cli::run_pipeline(Which, *o, std::cout);
+        return 0;
+      },
+      "interrupted; the folder keeps what was done: run with --resume, or the stage again, goes "
+      "on",
+      [o] { return "; the results in " + o->out + " are complete"; }};
+}
 #endif
 
 /// One line on stderr, whatever the path or the word in it is made of.
@@ -223,6 +245,10 @@ int main(int argc, char** argv) {
 #ifdef DUALSFT_HAS_LLM
            add_init,
            add_evaluate,
+           add_pipeline<cli::pipeline_command::run>,
+           add_pipeline<cli::pipeline_command::warmup>,
+           add_pipeline<cli::pipeline_command::select>,
+           add_pipeline<cli::pipeline_command::finetune>,
 #endif
        }) {
     CLI::App* app = nullptr;

@@ -159,7 +159,7 @@ dense_result score_panels(const score_options& options, score_inputs& inputs, in
   // Not a vector: a gigabyte need not be zeroed before it is read into.
   const auto memory = std::make_unique_for_overwrite<T[]>(static_cast<std::size_t>(rows * width));
   std::vector<double> phi(static_cast<std::size_t>(width));
-  progress bar("scoring", columns);
+  progress bar("scoring", columns, "columns");
   while (scoring.next_column() < columns) {
     stop_if_interrupted();
     const index_t first = scoring.next_column();

@@ -33,13 +33,20 @@ void catch_interrupts() {
   }
 }
 
-void stop_if_interrupted() {
-  if (interruption != 0) throw interrupted();
+bool interruption_requested() {
+  return interruption != 0;
 }
 
-progress::progress(std::string label, index_t total)
+void stop_if_interrupted() {
+  if (interruption_requested()) throw interrupted();
+}
+
+progress::progress(std::string label, index_t total, std::string units, index_t done)
     : label_(std::move(label)),
+      units_(std::move(units)),
       total_(std::max<index_t>(1, total)),
+      before_(done),
+      done_(done),
       bar_(::isatty(STDERR_FILENO) == 1) {}
 
 progress::~progress() {
@@ -51,21 +58,25 @@ void progress::advance(index_t units) {
   const auto now = clock::now();
   if (now < next_) return;
   next_ = now + (bar_ ? std::chrono::milliseconds(200) : std::chrono::milliseconds(10000));
-  show(static_cast<double>(done_) / static_cast<double>(total_));
+  show();
 }
 
-void progress::show(double share) {
+void progress::show() {
   drawn_ = true;
+  const double share = static_cast<double>(done_) / static_cast<double>(total_);
   const double seconds = std::chrono::duration<double>(clock::now() - start_).count();
-  const double left = seconds * (1 / std::max(share, 1e-9) - 1);
+  const double rate = static_cast<double>(done_ - before_) / std::max(seconds, 1e-9);
+  const double left = static_cast<double>(total_ - done_) / std::max(rate, 1e-9);
   if (!bar_) {
-    std::fprintf(stderr, "%s: %.0f %%, about %.0f s left\n", label_.c_str(), 100 * share, left);
+    std::fprintf(stderr, "%s: %.0f %%, %.3g %s/s, about %.0f s left\n", label_.c_str(), 100 * share,
+                 rate, units_.c_str(), left);
     return;
   }
   constexpr int width = 40;
-  const int filled = static_cast<int>(share * width);
-  std::fprintf(stderr, "\r\033[K%s [%-*.*s] %3.0f %%  %.0f s left", label_.c_str(), width, filled,
-               "########################################", 100 * share, left);
+  const int filled = static_cast<int>(std::min(1.0, share) * width);
+  std::fprintf(stderr, "\r\033[K%s [%-*.*s] %3.0f %%  %.3g %s/s  %.0f s left", label_.c_str(),
+               width, filled, "########################################", 100 * share, rate,
+               units_.c_str(), left);
   std::fflush(stderr);
 }
 

@@ -19,14 +19,19 @@ class interrupted : public std::exception {
 /// program. A signal that whoever started the program chose to ignore stays ignored.
 void catch_interrupts();
 
+/// Whether the flag is set: for loops that save something before they stop.
+bool interruption_requested();
+
 /// Throws interrupted if the flag is set. Long loops call it; what they own cleans up after itself.
 void stop_if_interrupted();
 
-/// Progress of work that consists of `total` equal units, on stderr: a bar on a terminal,
-/// otherwise a plain line every ten seconds. Silent during the first second.
+/// Progress of work that consists of `total` equal units, on stderr, with rate and remaining time: a
+/// bar on a terminal, otherwise a plain line every ten seconds. Silent during the first second.
 class progress {
  public:
-  progress(std::string label, index_t total);
+  /// \param units  what the rate counts, in the plural
+  /// \param done   that were done before, by another process
+  progress(std::string label, index_t total, std::string units = "units", index_t done = 0);
   ~progress();
   progress(const progress&) = delete;
   progress& operator=(const progress&) = delete;
@@ -34,12 +39,14 @@ class progress {
   void advance(index_t units);
 
  private:
-  void show(double share);
+  void show();
 
   using clock = std::chrono::steady_clock;
   std::string label_;
+  std::string units_;
   index_t total_;
-  index_t done_ = 0;
+  index_t before_;
+  index_t done_;
   bool bar_;
   bool drawn_ = false;
   clock::time_point start_ = clock::now();

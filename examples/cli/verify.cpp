@@ -119,7 +119,7 @@ int run_verify(const verify_options& options, std::ostream& out) {
   const auto checks = verify_checks();
   std::vector<verify_row> rows;
   {
-    progress bar("verifying", static_cast<index_t>(checks.size()) * options.games);
+    progress bar("verifying", static_cast<index_t>(checks.size()) * options.games, "games");
     std::uint64_t number = 0;
     for (const verify_check& check : checks)
       rows.push_back(run_check(check, number++, options, bar));

@@ -182,38 +182,13 @@ std::vector<typename M::scalar_type> make_curvature(
   return {diagonal.begin(), diagonal.end()};
 }
 
-/// A preservation term by reference, so that an objective can be passed around by value.
-template <class Prior>
-struct prior_reference {
-  const Prior* prior;
-
-  template <class Policy, class M>
-  double value(const Policy& policy, const M& model) const {
-    return prior->value(policy, model);
-  }
-  template <class Policy, class M>
-  void accumulate_gradient(const Policy& policy, const M& model, double weight,
-                           std::span<double> out) const {
-    prior->accumulate_gradient(policy, model, weight, out);
-  }
-  template <class Policy, class M, class Real, class P = Prior>
-  requires requires(const P& p, const Policy& policy, const M& model, std::span<const Real> x,
-                    std::span<double> out) {
-    p.accumulate_hessian_product(policy, model, 1.0, x, out);
-  }
-  void accumulate_hessian_product(const Policy& policy, const M& model, double weight,
-                                  std::span<const Real> x, std::span<double> out) const {
-    prior->accumulate_hessian_product(policy, model, weight, x, out);
-  }
-};
-
 template <HostPolicy Policy, TrainableModel M, class Prior>
 selection_result<typename M::scalar_type> select_with(
     const Policy& policy, M& model, const Prior& prior,
     const warmup_result<typename M::scalar_type>& warmup, const data_split& split,
     const selection_options& options) {
   using Real = typename M::scalar_type;
-  const validation_objective<prior_reference<Prior>> objective{
+  const validation_objective<preservation_reference<Prior>> objective{
       split.validation, {&prior}, options.lambda, options.batch_size};
 
   const score_rule rule{

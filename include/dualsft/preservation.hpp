@@ -241,4 +241,29 @@ typename cwsd_preservation<M>::teacher_type swapping_teacher(
   };
 }
 
+/// A preservation term by reference, so that an objective can be passed around by value.
+template <class Prior>
+struct preservation_reference {
+  const Prior* prior;
+
+  template <class Policy, class M>
+  double value(const Policy& policy, const M& model) const {
+    return prior->value(policy, model);
+  }
+  template <class Policy, class M>
+  void accumulate_gradient(const Policy& policy, const M& model, double weight,
+                           std::span<double> out) const {
+    prior->accumulate_gradient(policy, model, weight, out);
+  }
+  template <class Policy, class M, class Real, class P = Prior>
+  requires requires(const P& p, const Policy& policy, const M& model, std::span<const Real> x,
+                    std::span<double> out) {
+    p.accumulate_hessian_product(policy, model, 1.0, x, out);
+  }
+  void accumulate_hessian_product(const Policy& policy, const M& model, double weight,
+                                  std::span<const Real> x, std::span<double> out) const {
+    prior->accumulate_hessian_product(policy, model, weight, x, out);
+  }
+};
+
 }  // namespace dualsft

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "folder.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstring>
+#include <dualsft/error.hpp>
+#include <dualsft/io/atomic_file.hpp>
+#include <dualsft/io/mapped_file.hpp>
+#include <dualsft/llm/detail/json_document.hpp>
+#include <dualsft/version.hpp>
+#include <filesystem>
+
+#include "../score.hpp"
+#include "../terminal.hpp"
+
+namespace dualsft::cli {
+
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+constexpr std::array stages{stage::data, stage::warmup, stage::select, stage::finetune};
+constexpr const char* settings_name = "settings.json";
+
+/// Four chains, so that their multiplications overlap.
+class digest {
+ public:
+  void add(std::span<const std::byte> bytes) {
+    std::size_t i = 0;
+    for (; i + 32 <= bytes.size(); i += 32) {
+      std::array<std::uint64_t, 4> words;
+      std::memcpy(words.data(), bytes.data() + i, 32);
+      for (std::size_t lane = 0; lane < 4; ++lane) mix(lanes_[lane], words[lane]);
+    }
+    std::array<std::uint64_t, 4> rest{};
+    std::memcpy(rest.data(), bytes.data() + i, bytes.size() - i);
+    for (std::size_t lane = 0; lane < 4; ++lane) mix(lanes_[lane], rest[lane]);
+    mix(lanes_[0], bytes.size());
+  }
+  void add(std::string_view text) { add(std::as_bytes(std::span(text))); }
+
+  std::string text() const {
+    std::uint64_t all = 0;
+    for (const std::uint64_t lane : lanes_) mix(all, lane);
+    std::string out(16, '0');
+    for (std::size_t i = 16; i-- > 0; all >>= 4) out[i] = "0123456789abcdef"[all & 15];
+    return out;
+  }
+
+ private:
+  static void mix(std::uint64_t& lane, std::uint64_t word) {
+    lane = (lane ^ word) * 0x9e3779b97f4a7c15ULL;
+    lane ^= lane >> 29;
+  }
+  std::array<std::uint64_t, 4> lanes_{1, 2, 3, 4};
+};
+
+/// The files that make a checkpoint: weights, their index, config.json and tokenizer.json.
+std::vector<std::string> files_of(const std::string& path) {
+  std::error_code unknown;
+  if (!fs::is_directory(path, unknown)) return {path};
+  std::vector<std::string> out;
+  std::error_code error;
+  for (auto it = fs::directory_iterator(path, error); !error && it != fs::directory_iterator();
+       it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (name == "config.json" || name == "tokenizer.json" || name.ends_with(".safetensors") ||
+        name == "model.safetensors.index.json")
+      out.push_back(it->path().string());
+  }
+  if (error) throw input_error(path, "folder", error.message(), "a readable one");
+  std::ranges::sort(out);
+  return out;
+}
+
+std::uintmax_t bytes_of(const std::string& path) {
+  std::uintmax_t sum = 0;
+  for (const std::string& file : files_of(path)) {
+    std::error_code unknown;
+    const auto size = fs::file_size(file, unknown);
+    sum += unknown ? 0 : size;
+  }
+  return sum;
+}
+
+json values_of(stage which, const pipeline_options& options) {
+  json out = json::object();
+  for (const setting& s : settings())
+    if ((s.stages & static_cast<unsigned>(which)) != 0) out[std::string(s.name)] = s.get(options);
+  return out;
+}
+
+}  // namespace
+
+void write_folder(const std::string& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) throw input_error(path, "output", error.message(), "a writable place");
+}
+
+std::string fingerprint(const std::string& path) {
+  digest sum;
+  for (const std::string& file : files_of(path)) {
+    stop_if_interrupted();
+    sum.add(fs::path(file).filename().string());
+    const mapped_file map(file, access_pattern::sequential);
+    sum.add(map.bytes());
+  }
+  return sum.text();
+}
+
+run_folder::run_folder(std::string path, start how) : path_(std::move(path)) {
+  std::error_code error;
+  fs::create_directories(path_, error);
+  if (error) throw input_error(path_, "output", error.message(), "a writable place");
+  lock_ = ::open(file(".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (lock_ < 0)
+    throw input_error(path_, "output", detail::system_message(errno), "a writable place");
+  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+    ::close(lock_);
+    throw input_error(path_, "output", "another process at work in it", "a folder of its own");
+  }
+  try {
+    if (has(settings_name)) {
+      if (how == start::fresh)
+        throw usage_error(
+            "--out " + path_ +
+            ": holds a run already; --resume goes on with it, or take another folder");
+      settings_ = read(settings_name);
+      if (!settings_.contains("stages") || !settings_["stages"].is_object() ||
+          !settings_.contains("inputs") || !settings_["inputs"].is_array())
+        throw input_error(file(settings_name), "stages, inputs", "something else",
+                          "an object and a list");
+      for (const auto& input : settings_["inputs"])
+        for (const char* key : {"option", "path", "fingerprint"})
+          if (!input.is_object() || !input.contains(key) || !input[key].is_string())
+            throw input_error(file(settings_name), std::string("inputs, ") + key, "no text",
+                              "a text in every entry");
+    } else {
+      settings_ = {{"version", 1},
+                   {"program", "dualsft " + std::to_string(DUALSFT_VERSION_MAJOR) + "." +
+                                   std::to_string(DUALSFT_VERSION_MINOR) + "." +
+                                   std::to_string(DUALSFT_VERSION_PATCH)},
+                   {"options", ordered_json::object()},
+                   {"stages", ordered_json::object()},
+                   {"inputs", ordered_json::array()},
+                   {"model", nullptr}};
+    }
+    for (auto it = fs::recursive_directory_iterator(path_, error);
+         !error && it != fs::recursive_directory_iterator(); it.increment(error)) {
+      std::error_code ignored;
+      if (it->path().filename().string().find(".partial-") != std::string::npos)
+        fs::remove(it->path(), ignored);
+    }
+  } catch (...) {
+    ::close(lock_);
+    throw;
+  }
+}
+
+run_folder::~run_folder() {
+  ::close(lock_);
+}
+
+bool run_folder::has(std::string_view name) const {
+  std::error_code unknown;
+  return fs::exists(file(name), unknown);
+}
+
+void run_folder::complete(pipeline_options& options, stage which) const {
+  for (const setting& s : settings()) {
+    if (options.given.contains(s.name)) continue;
+    const ordered_json* found = nullptr;
+    for (const stage earlier : stages) {
+      if (earlier > which) break;
+      const auto values = settings_["stages"].find(name_of(earlier));
+      if (values == settings_["stages"].end()) continue;
+      if (const auto value = values->find(s.name); value != values->end()) found = &*value;
+    }
+    if (found == nullptr) continue;
+    try {
+      s.set(options, *found);
+    } catch (const json::exception&) {
+      throw input_error(file(settings_name), std::string(s.name), found->dump(),
+                        "a value of this option");
+    }
+  }
+}
+
+void run_folder::begin(stage which, const pipeline_options& options,
+                       const std::vector<std::pair<std::string, std::string>>& inputs) {
+  const json values = values_of(which, options);
+  ordered_json& known = settings_["stages"];
+  if (const auto before = known.find(name_of(which)); before != known.end()) {
+    for (const auto& [name, value] : values.items())
+      if (!before->contains(name) || json((*before)[name]) != value)
+        throw input_error(file(settings_name), name, value.dump(),
+                          (before->contains(name) ? (*before)[name].dump() : "nothing") +
+                              ", as when " + std::string(name_of(which)) +
+                              " began (or take another folder)");
+  }
+  for (const auto& [option, path] : inputs) {
+    const std::string found = fingerprint(path);
+    bool listed = false;
+    for (const auto& input : settings_["inputs"]) {
+      if (input["option"] != option) continue;
+      listed = true;
+      if (input["fingerprint"] != found)
+        throw input_error(path, "contents", "fingerprint " + found,
+                          input["fingerprint"].get<std::string>() + ", as when the run began");
+    }
+    if (!listed)
+      settings_["inputs"].push_back(
+          {{"option", option}, {"path", path}, {"bytes", bytes_of(path)}, {"fingerprint", found}});
+  }
+  known[std::string(name_of(which))] = values;
+  ordered_json& all = settings_["options"];
+  for (const setting& s : settings())
+    if (const auto value = values.find(s.name); value != values.end())
+      all[std::string(s.name)] = *value;
+  write_settings();
+}
+
+void run_folder::describe_model(ordered_json model) {
+  settings_["model"] = std::move(model);
+  write_settings();
+}
+
+std::string run_folder::key() const {
+  digest sum;
+  sum.add(settings_["stages"].dump());
+  for (const auto& input : settings_["inputs"])
+    sum.add(input["option"].get<std::string>() + " " + input["fingerprint"].get<std::string>());
+  return sum.text();
+}
+
+std::string run_folder::state_file(std::string_view name) {
+  write_folder(file("state"));
+  return file("state/" + std::string(name));
+}
+
+void run_folder::remove_state(std::string_view name) noexcept {
+  std::error_code ignored;
+  fs::remove(file("state/" + std::string(name)), ignored);
+  fs::remove(file("state"), ignored);  // only once it is empty
+}
+
+void run_folder::write(std::string_view name, const ordered_json& value) const {
+  atomic_file out(file(name));
+  out.write(value.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+  out.commit();
+}
+
+json run_folder::read(std::string_view name) const {
+  const std::string path = file(name);
+  const std::string text = llm::detail::read_text_file(path, index_t{1} << 28);
+  json value = llm::detail::parse_document(path, "text", text);
+  if (!value.is_object())
+    throw input_error(path, "text", llm::detail::describe(value), "an object");
+  return value;
+}
+
+void run_folder::write_settings() const {
+  write(settings_name, settings_);
+}
+
+}  // namespace dualsft::cli
