@@ -387,7 +387,7 @@ TEST_CASE("a changed option or input is refused by name") {
 TEST_CASE("budgets of 1 are plain fine-tuning, without warmup and selection") {
   const scene s;
   const auto plain = s.dualsft.run(
-      {"finetune", "--model", "m", "--train", "train.jsonl", "--threads", "2", "--data-budget", "1",
+      {"finetune", "--model", "m", "--train", "train.jsonl", "--threads", "1", "--data-budget", "1",
        "--parameter-budget", "1.0", "--learning-rate", "0.01", "--epochs", "1", "--out", "plain"});
   INFO(plain.err);
   REQUIRE(plain.code == 0);

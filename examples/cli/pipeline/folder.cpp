@@ -257,13 +257,13 @@ void run_folder::write(std::string_view name, const ordered_json& value) const {
   out.commit();
 }
 
-json run_folder::read(std::string_view name) const {
+ordered_json run_folder::read(std::string_view name) const {
   const std::string path = file(name);
   const std::string text = llm::detail::read_text_file(path, index_t{1} << 28);
-  json value = llm::detail::parse_document(path, "text", text);
+  const json value = llm::detail::parse_document(path, "text", text);
   if (!value.is_object())
     throw input_error(path, "text", llm::detail::describe(value), "an object");
-  return value;
+  return ordered_json::parse(text);  // the order of keys is part of key()
 }
 
 void run_folder::write_settings() const {

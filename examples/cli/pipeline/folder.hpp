@@ -60,7 +60,7 @@ class run_folder {
 
   void write(std::string_view name, const nlohmann::ordered_json& value) const;
   /// \throws input_error  if the file is missing or not a JSON object
-  nlohmann::json read(std::string_view name) const;
+  nlohmann::ordered_json read(std::string_view name) const;
 
  private:
   void write_settings() const;

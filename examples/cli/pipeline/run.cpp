@@ -63,7 +63,7 @@ ordered_json model_facts(const run_data& data, const pipeline_options& options) 
 }
 
 void summarise(const run_folder& folder, const pipeline_options& options, std::ostream& out) {
-  json all = json::object();
+  ordered_json all = ordered_json::object();
   for (const char* name : {"summary.json", "finetune.json"})
     if (folder.has(name))
       all[name == std::string("summary.json") ? "selection" : "finetune"] = folder.read(name);
@@ -73,7 +73,7 @@ void summarise(const run_folder& folder, const pipeline_options& options, std::o
     return;
   }
   if (all.contains("selection")) {
-    const json& s = all["selection"];
+    const ordered_json& s = all["selection"];
     out << "scored " << s["examples"] << " examples x " << s["parameters"] << " parameters, order "
         << s["order"].get<std::string>() << ", step " << s["step"].get<std::string>() << ", by "
         << s["strategy"].get<std::string>() << ", in " << s["seconds"] << " s\n"
@@ -87,7 +87,7 @@ void summarise(const run_folder& folder, const pipeline_options& options, std::o
           << " epochs over the pool, warmup included\n";
   }
   if (all.contains("finetune")) {
-    const json& f = all["finetune"];
+    const ordered_json& f = all["finetune"];
     out << "fine-tuned          " << f["trained_parameters"] << " parameters on " << f["examples"]
         << " examples, " << f["steps"] << " steps; validation loss " << f["validation_loss_before"]
         << " -> " << f["validation_loss_after"] << "\n";

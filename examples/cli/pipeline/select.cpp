@@ -53,13 +53,14 @@ class selection {
   void run() {
     resume();
     if (phase_ == phase::validation) validate();
+    if (phase_ == phase::anchors) add_prior();
     if (phase_ == phase::pool) sum_pool();
     if (phase_ == phase::scores) score_pool();
     publish();
   }
 
  private:
-  enum class phase { validation = 0, pool = 1, scores = 2, done = 3 };
+  enum class phase { validation = 0, anchors = 1, pool = 2, scores = 3, done = 4 };
 
   const std::vector<index_t>& pool() const { return data_.split.pool; }
   index_t pool_size() const { return static_cast<index_t>(pool().size()); }
@@ -77,64 +78,81 @@ class selection {
   // ---- v ----------------------------------------------------------------------------------------
 
   void validate() {
-    std::vector<double> v;
-    {
-      stage_clock clock("validation");
-      gradient_sums sums;
-      const std::vector<index_t>& list = data_.split.validation;
-      progress bar("validation", static_cast<index_t>(list.size()), "examples");
-      for_each_slice(list, 0, [&](example_span slice) {
-        add_gradients(policy_, std::as_const(model_), slice,
-                      {.batch_size = options_.micro_batch_size}, sums);
+    stage_clock clock("validation");
+    clock.continue_from(stage_header_);
+    const std::vector<index_t>& list = data_.split.validation;
+    progress bar("validation", static_cast<index_t>(list.size()), "examples", sums_.examples);
+    for_each_slice(list, sums_.examples, [&](example_span slice) {
+      add_gradients(policy_, std::as_const(model_), slice,
+                    {.batch_size = options_.micro_batch_size}, sums_);
+      bar.advance(static_cast<index_t>(slice.size()));
+      save_now_and_then(clock);
+    });
+    for (double& x : sums_.sum) x /= static_cast<double>(list.size());
+    check_finite("v", sums_.sum);
+    state_writer to(folder_.state_file("validation"), folder_.key(), json::object());
+    to.values(std::span<const S>(narrow(sums_.sum)));
+    to.commit();
+    sums_.examples = 0;
+    clock.set_tokens(data_.tokens(list));
+    next_phase(phase::anchors, clock);
+  }
+
+  void add_prior() {
+    if (has_prior()) {
+      stage_clock clock("anchors");
+      clock.continue_from(stage_header_);
+      const std::vector<index_t>& list = data_.split.anchors;
+      model_type teacher = teacher_model();
+      progress bar("anchors", static_cast<index_t>(list.size()), "examples", sums_.examples);
+      for_each_slice(list, sums_.examples, [&](example_span slice) {
+        // The mean over all anchors, slice by slice.
+        const double share = static_cast<double>(slice.size()) / static_cast<double>(list.size());
+        prior(teacher, slice)
+            .accumulate_gradient(policy_, std::as_const(model_), options_.lambda * share,
+                                 std::span<double>(sums_.sum));
+        sums_.examples += static_cast<index_t>(slice.size());
         bar.advance(static_cast<index_t>(slice.size()));
-        stop_if_interrupted();
+        save_now_and_then(clock);
       });
-      v = std::move(sums.sum);
-      for (double& x : v) x /= static_cast<double>(list.size());
-      check_finite("v", v);
-      state_writer to(folder_.state_file("validation"), folder_.key(), json::object());
-      to.values(std::span<const S>(narrow(v)));
-      to.commit();
+      check_finite("v", sums_.sum);
       clock.set_tokens(data_.tokens(list));
       stages_.push_back(clock.json());
     }
-    if (has_prior()) {
-      stage_clock clock("anchors");
-      with_prior([&](const auto& prior) {
-        prior.accumulate_gradient(policy_, std::as_const(model_), options_.lambda,
-                                  std::span<double>(v));
-      });
-      check_finite("v", v);
-      clock.set_tokens(data_.tokens(data_.split.anchors));
-      stages_.push_back(clock.json());
-    }
-    direction_.p = narrow(v);
+    direction_.p = narrow(sums_.sum);
+    sums_ = {};
     state_writer to(folder_.state_file("slope"), folder_.key(), json::object());
     to.values(std::span<const S>(direction_.p));
     to.commit();
+    stage_header_ = json::object();
     phase_ = phase::pool;
     save();
   }
 
-  /// use(CWSD from theta_0) with a teacher of its own.
-  template <class Use>
-  void with_prior(Use&& use) {
+  model_type teacher_model() const {
     model_type teacher(model_);
     llm::read_weights(safetensors_checkpoint(options_.model), layout(), teacher.parameters());
-    const std::vector<index_t>& anchors = data_.split.anchors;
-    progress bar("anchors", static_cast<index_t>(anchors.size()), "examples");
-    const auto ask = [&](example_span examples, matrix_view<S> out) {
-      stop_if_interrupted();
-      teacher.logits(examples, out);
-      bar.advance(static_cast<index_t>(examples.size()));
-    };
+    return teacher;
+  }
+
+  cwsd_preservation<model_type> prior(const model_type& teacher, example_span anchors) const {
     index_t longest = 1;
     for (const index_t i : anchors) longest = std::max(longest, model_.logit_rows(i));
     const index_t most = (index_t{1} << 24) / (longest * model_.classes());
-    use(cwsd_preservation<model_type>(
-        anchors, ask,
-        {.rule = {.tau = options_.tau, .weight = options_.confidence},
-         .batch_size = std::clamp<index_t>(most, 1, options_.micro_batch_size)}));
+    return {{anchors.begin(), anchors.end()},
+            [&teacher](example_span examples, matrix_view<S> out) {
+              stop_if_interrupted();
+              teacher.logits(examples, out);
+            },
+            {.rule = {.tau = options_.tau, .weight = options_.confidence},
+             .batch_size = std::clamp<index_t>(most, 1, options_.micro_batch_size)}};
+  }
+
+  /// use(CWSD over all anchors), with a teacher of its own.
+  template <class Use>
+  void with_prior(Use&& use) const {
+    const model_type teacher = teacher_model();
+    use(prior(teacher, data_.split.anchors));
   }
 
   // ---- D ----------------------------------------------------------------------------------------
@@ -208,10 +226,7 @@ class selection {
       direction_ = project<exec::cpu, S>(policy_, rule_, std::move(direction_.p), sums_.sum,
                                          {proxy, product});
     }
-    stages_.push_back(clock.json());
-    stage_header_ = json::object();
-    phase_ = phase::scores;
-    save();
+    next_phase(phase::scores, clock);
   }
 
   /// H x of J at theta_w.
@@ -416,6 +431,13 @@ class selection {
       body(list.subspan(at, std::min(step, list.size() - at)));
   }
 
+  void next_phase(phase next, const stage_clock& clock) {
+    stages_.push_back(clock.json());
+    stage_header_ = json::object();
+    phase_ = next;
+    save();
+  }
+
   void save_now_and_then(const stage_clock& clock) {
     const auto now = std::chrono::steady_clock::now();
     const bool stop = interruption_requested();
@@ -444,7 +466,7 @@ class selection {
   void resume() {
     if (!folder_.has("state/select")) return;
     state_reader from(folder_.state_file("select"), folder_.key());
-    phase_ = static_cast<phase>(std::clamp<index_t>(from.number("phase"), 0, 2));
+    phase_ = static_cast<phase>(std::clamp<index_t>(from.number("phase"), 0, 3));
     sums_.examples = from.number("examples");
     direction_.rule = rule_;
     direction_.second_order_share = from.header().value("second_order_share", 0.0);

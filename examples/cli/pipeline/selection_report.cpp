@@ -152,8 +152,8 @@ void write_selection_report(const run_folder& folder, const run_data& data,
 
   ordered_json all = ordered_json::array();
   if (folder.has("warmup_losses.json")) {
-    const json warmup = folder.read("warmup_losses.json");
-    if (warmup.contains("cost")) all.push_back(ordered_json(warmup["cost"]));
+    const ordered_json warmup = folder.read("warmup_losses.json");
+    if (warmup.contains("cost")) all.push_back(warmup["cost"]);
   }
   for (const auto& stage : stages) all.push_back(stage);
   double seconds = 0;
