@@ -10,7 +10,7 @@ std::string_view report_style() {
   return R"css(
 :root{color-scheme:light dark;
 --ground:#fbfbfa;--card:#ffffff;--ink:#1b1f24;--soft:#545d68;--edge:#d9dde2;--grid:#e6e9ed;
---blue:#0072b2;--red:#b94a00;--rest:#8b95a1;--good:#e2f1ea;--good-ink:#0b5d44;--bad:#fbe9df;
+--blue:#0072b2;--red:#b94a00;--rest:#828c98;--good:#e2f1ea;--good-ink:#0b5d44;--bad:#fbe9df;
 --bad-ink:#8f3a00}
 @media screen and (prefers-color-scheme:dark){:root{
 --ground:#14171b;--card:#1c2026;--ink:#e8eaed;--soft:#a9b2bd;--edge:#363d46;--grid:#2b3139;
@@ -126,7 +126,7 @@ figure{padding:.7rem .6rem}.chart{font-size:14px}}
 @media print{@page{margin:15mm}
 body{font-size:10pt;background:#fff}header,main,footer{max-width:none;padding:0}nav{display:none}
 .scroll{overflow:visible}section{margin-top:1.5rem}h2,h3,h4,h5{break-after:avoid}
-figure,.tile,tr{break-inside:avoid}details>.words{max-height:none}
+.legend{break-after:avoid}figure,.tile,tr,article{break-inside:avoid}details>.words{max-height:none}
 details::details-content{content-visibility:visible;display:block;height:auto}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 )css";
