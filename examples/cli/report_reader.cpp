@@ -8,7 +8,6 @@
 #include <dualsft/io/npy_reader.hpp>
 #include <dualsft/llm/detail/json_document.hpp>
 #include <filesystem>
-#include <map>
 #include <set>
 #include <system_error>
 #include <utility>
