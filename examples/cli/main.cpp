@@ -23,6 +23,7 @@
 #include "init.hpp"
 #include "pipeline/command_line.hpp"
 #endif
+#include "report.hpp"
 #include "score.hpp"
 #include "terminal.hpp"
 #include "verify.hpp"
@@ -103,6 +104,23 @@ command add_verify(CLI::App& program, CLI::App*& app) {
   app->add_option("--threads", o->threads, "0 (default): all that the machine has");
   app->add_flag("--json", o->json, "print one JSON object");
   return [o] { return cli::run_verify(*o, std::cout); };
+}
+
+command add_report(CLI::App& program, CLI::App*& app) {
+  const auto o = std::make_shared<cli::report_options>();
+  app = program.add_subcommand("report", "what lies in a run folder, as one self-contained page");
+  app->add_option("folder", o->folder, "the output folder of a run; receives report.html")
+      ->type_name("DIR")
+      ->required();
+  app->add_option("--threads", o->threads, "accepted as everywhere; one is enough")
+      ->check(CLI::Range(0, 4096));
+  app->add_flag("--json", o->json, "print one JSON object");
+  return {[o] {
+            cli::run_report(*o, std::cout);
+            return 0;
+          },
+          "interrupted; the folder is as it was before",
+          [o] { return "; " + o->folder + "/report.html is complete"; }};
 }
 
 #ifdef DUALSFT_HAS_LLM
@@ -242,6 +260,7 @@ int main(int argc, char** argv) {
   for (const auto add : {
            add_score,
            add_verify,
+           add_report,
 #ifdef DUALSFT_HAS_LLM
            add_init,
            add_evaluate,

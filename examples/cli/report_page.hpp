@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "report_data.hpp"
+
+namespace dualsft::cli {
+
+/// The report of a run as one HTML page that needs nothing else; equal runs give equal bytes.
+std::string report_page(const run_folder& run);
+
+}  // namespace dualsft::cli
