@@ -86,7 +86,13 @@ struct scene {
                                  "0.05",
                                  "--out",
                                  out};
-    all.insert(all.end(), more.begin(), more.end());
+    for (std::size_t i = 0; i < more.size(); ++i) {
+      const auto known = std::ranges::find(all, more[i]);
+      if (known != all.end())
+        *(known + 1) = more[++i];
+      else
+        all.push_back(more[i]);
+    }
     return all;
   }
   program::outcome run(const std::string& command, const std::string& out,
@@ -357,7 +363,8 @@ TEST_CASE("a signal stops a run with code 130, and it can go on") {
   const scene s;
   const std::vector<std::string> more{"--epochs", "2000"};
   const pid_t child = s.dualsft.start(s.words("run", "out", more));
-  while (!std::filesystem::exists(s.folder / "out/summary.json")) ::usleep(1000);
+  for (int i = 0; i < 60000 && !std::filesystem::exists(s.folder / "out/summary.json"); ++i)
+    ::usleep(1000);
   ::usleep(20000);
   ::kill(child, SIGTERM);
   const auto found = s.dualsft.finish(child);
