@@ -35,7 +35,7 @@ class generator;
 /// Cost: 2 d flops per token forward, 4 d more for gradients, 2 d more for traces alone, 6 d for
 /// forward derivatives. Memory of a call: chunk_tokens * layers * (4 width + 2 (heads + kv_heads)
 /// head_size + 2 mlp_width) scalars with activations kept, chunk_tokens * layers * width when
-/// recomputed, chunk_tokens / 2 * (4 width + 2 (heads + kv_heads) head_size + 2 mlp_width + 2048) for
+/// recomputed, chunk_tokens / 2 * (4 width + 2 (heads + kv_heads) head_size + 2 mlp_width + 1024) for
 /// forward derivatives; and the logits of some 1024 predicted tokens (512 if they exceed 2^25).
 /// Numerics: products and rows in S; a norm's mean, sums over tokens and examples of losses and
 /// derivatives in double. Parameters stored as bf16 or fp16 are widened when read.

@@ -167,7 +167,7 @@ class transformer_passes {
     nll_rates<S> rates(tokens.targets);
     const auto weight = layers.matrix(fixed_->map.head);
     const auto weight_rate = layers.matrix_of(direction, fixed_->map.head);
-    constexpr index_t most = 2048;
+    constexpr index_t most = 1024;  // more, and a thread's logits leave its cache
     for (index_t first = 0; first < config.vocabulary; first += most) {
       const index_t count = std::min(most, config.vocabulary - first);
       linear_tangent<S>(*pool_, p.x, weight.middle_rows(first, count),
