@@ -23,8 +23,6 @@ using dualsft::detail::view_of;
 
 /// Rows below which a product is not worth a second thread.
 inline constexpr index_t product_grain = 16;
-/// Columns beyond which an output leaves the cache between the passes of a product over it.
-inline constexpr index_t product_columns = 2048;
 /// Rows below which elementwise work is not.
 inline constexpr index_t row_grain = 32;
 
@@ -69,11 +67,8 @@ void multiply(worker_pool& pool, matrix_view<const S> a, matrix_view<const S> b,
     });
   else
     pool.ranges(out.cols(), product_grain, [&](index_range range) {
-      for (const index_t end = range.end; range.begin < end; range.begin = range.end) {
-        range.end = std::min(end, range.begin + product_columns);
-        part(a, Transposed ? b.middle_rows(range.begin, range.size()) : columns_of(b, range),
-             columns_of(out, range));
-      }
+      part(a, Transposed ? b.middle_rows(range.begin, range.size()) : columns_of(b, range),
+           columns_of(out, range));
     });
 }
 
