@@ -31,7 +31,8 @@
 /// Numerics: materialised dots in double; ghost and forward derivative in the model's scalar with
 /// sums over tokens in double; the directional difference is a central difference of losses, good
 /// to about eps^(2/3) of the loss, eps the rounding of the model's scalar.
-/// Determinism: batches are fixed by batch_size; a score does not depend on the thread count.
+/// Determinism: batches are fixed by batch_size; a score does not depend on the thread count, unless
+/// the model threads itself: then equal counts give equal bits.
 /// Source: theory.md section 8; DualSFT equations (7), (11); strategies 3 and 4 are this library's.
 namespace dualsft {
 

@@ -203,6 +203,28 @@ TEST_CASE("the four data-score strategies agree") {
   }
 }
 
+// Materialised scores see an example's hundred rows at a time, the others a block of 1024 and more.
+TEST_CASE("scores hold across blocks of the head's rows and of its vocabulary") {
+  model_config config = small_config();
+  config.vocabulary = 9000;
+  config.layers = 1;
+  config.windows = {0};
+  const auto model = random_transformer<double>(config, {.threads = 2});
+  projection<double> direction;
+  random_source rng(5);
+  for (index_t j = 0; j < model.layout().size(); ++j) direction.p.push_back(rng.normal());
+  direction.rule = {.order = score_order::first, .eta = 1};
+  const std::vector<index_t> examples(12, 2);
+  REQUIRE(12 * model.logit_rows(2) > 1024);
+  const auto by = [&](score_strategy strategy, const std::vector<index_t>& which) {
+    return data_scores(exec::cpu{2}, model, which, direction, {.strategy = strategy}).scores;
+  };
+  const double expected = by(score_strategy::materialised, {2}).front();
+  for (const auto strategy : {score_strategy::ghost, score_strategy::forward_derivative})
+    for (const double score : by(strategy, examples))
+      CHECK(std::abs(score - expected) <= 1e-11 * std::abs(expected));
+}
+
 TEST_CASE("what does not fit is refused by name") {
   const auto corpus = random_corpus(11);
   model_config c = small_config();

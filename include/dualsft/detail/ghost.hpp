@@ -3,11 +3,13 @@
 
 #include <Eigen/Core>
 #include <algorithm>
+#include <atomic>
 #include <dualsft/detail/products.hpp>
 #include <dualsft/execution.hpp>
 #include <dualsft/layout.hpp>
 #include <dualsft/traces.hpp>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace dualsft::detail {
@@ -34,7 +36,8 @@ class contiguous_rows {
 
 /// Adds <g_i, P> of every trace to out[i], i the position in the batch: the sink of the ghost
 /// strategy. Products run in S, the sum over tokens and traces in double. The product A P^T of an
-/// affine trace is formed for a few hundred rows at a time so that it stays in cache.
+/// affine trace is formed in tiles, large because a tile of r rows and c columns packs r + c rows of
+/// its operands, and which thread forms a tile does not matter to the result.
 template <class S>
 class ghost_products {
  public:
@@ -55,23 +58,31 @@ class ghost_products {
             trace.output_gradients.cols());
     const contiguous_rows<S> inputs(trace.inputs);
     const contiguous_rows<S> errors(trace.output_gradients);
-    dots_.assign(static_cast<std::size_t>(trace.inputs.rows()), 0.0);
-    constexpr index_t most = 256;
-    parallel_ranges(exec::cpu{threads_}, trace.inputs.rows(), most, [&](int, index_range range) {
-      row_matrix<S> product;
-      for (index_t first = range.begin; first < range.end; first += most) {
-        const index_t rows = std::min(most, range.end - first);
-        product.setZero(rows, weight.rows());
-        if (trace.bias >= 0) product.rowwise() = vector(trace.bias, weight.rows());
-        add_a_bt(inputs.view().middle_rows(first, rows), weight, view_of(product));
-        const const_row_map<S> e = as_map(errors.view().middle_rows(first, rows));
-        for (index_t t = 0; t < rows; ++t)
-          dots_[static_cast<std::size_t>(first + t)] =
-              static_cast<double>(e.row(t).dot(product.row(t)));
+    const tiling tiles(trace.inputs.rows(), weight.rows(), threads_);
+    dots_.assign(static_cast<std::size_t>(tiles.cols * trace.inputs.rows()), 0.0);
+    products_.resize(static_cast<std::size_t>(threads_));
+    std::atomic<index_t> next{0};
+    const int parts = static_cast<int>(std::min<index_t>(threads_, tiles.count()));
+    parallel_parts(parts, [&](int part) {
+      auto& space = products_[static_cast<std::size_t>(part)];
+      for (index_t number = next++; number < tiles.count(); number = next++) {
+        const auto [rows, cols] = tiles.at(number);
+        if (space.size() < rows.size() * cols.size()) space.resize(rows.size() * cols.size());
+        const matrix_view<S> product(space.data(), rows.size(), cols.size());
+        as_map(product).setZero();
+        if (trace.bias >= 0)
+          as_map(product).rowwise() =
+              vector(trace.bias, weight.rows()).segment(cols.begin, cols.size());
+        add_a_bt<S>(inputs.view().middle_rows(rows.begin, rows.size()),
+                    weight.middle_rows(cols.begin, cols.size()), product);
+        const auto e = errors.get().block(rows.begin, cols.begin, rows.size(), cols.size());
+        double* const dots = dots_.data() + number / tiles.rows * trace.inputs.rows() + rows.begin;
+        for (index_t t = 0; t < rows.size(); ++t)
+          dots[t] = static_cast<double>(e.row(t).dot(as_map(product).row(t)));
       }
     });
-    for (index_t t = 0; t < trace.inputs.rows(); ++t)
-      at(trace.examples, t) += dots_[static_cast<std::size_t>(t)];
+    for (std::size_t k = 0; k < dots_.size(); ++k)
+      at(trace.examples, static_cast<index_t>(k) % trace.inputs.rows()) += dots_[k];
   }
 
   void operator()(const embedding_trace<S>& trace) {
@@ -116,6 +127,26 @@ class ghost_products {
   }
 
  private:
+  /// A product cut into rows x cols tiles of up to about 1024 x 1024, in smaller runs of rows where
+  /// the threads would not get equal shares; numbered down the columns.
+  struct tiling {
+    index_t row_count, col_count, rows, cols;
+
+    tiling(index_t r, index_t c, index_t threads)
+        : row_count(r), col_count(c), rows(pieces(r)), cols(pieces(c)) {
+      while (count() < 4 * threads && count() % threads != 0 && r / (rows + 1) >= 64) ++rows;
+    }
+    index_t count() const { return rows * cols; }
+    std::pair<index_range, index_range> at(index_t number) const {
+      return {split_range(row_count, rows, number % rows),
+              split_range(col_count, cols, number / rows, lanes)};
+    }
+
+   private:
+    static constexpr index_t most = 1024, lanes = 16;
+    static index_t pieces(index_t n) { return (n + most - 1) / most; }
+  };
+
   static void check(index_t rows, index_t gradient_rows, std::span<const index_t> examples) {
     expects(rows == gradient_rows && rows == static_cast<index_t>(examples.size()),
             "ghost_products", "a trace has one example per row", "rows", rows, "gradient rows",
@@ -145,7 +176,8 @@ class ghost_products {
   std::span<const S> direction_;
   std::span<double> out_;
   int threads_;
-  std::vector<double> dots_;
+  std::vector<double> dots_;                                   // by run of columns, then by row
+  std::vector<Eigen::Matrix<S, Eigen::Dynamic, 1>> products_;  // a tile for each thread
 };
 
 }  // namespace dualsft::detail

@@ -74,6 +74,7 @@ class generator {
       tokens.ids.push_back(ids[t]);
       tokens.positions.push_back(seen_ + static_cast<index_t>(t));
     }
+    h_.resize(tokens.size(), model_.config().width);
     model_.embed_tokens(tokens, model_.parameters().data(), h_);
     for (index_t l = 0; l < model_.config().layers; ++l)
       layers.forward(l, tokens.positions, h_, state_, scratch_, [&] {

@@ -35,7 +35,8 @@ class generator;
 /// Cost: 2 d flops per token forward, 4 d more for gradients, 2 d more for traces alone, 6 d for
 /// forward derivatives. Memory of a call: chunk_tokens * layers * (4 width + 2 (heads + kv_heads)
 /// head_size + 2 mlp_width) scalars with activations kept, chunk_tokens * layers * width when
-/// recomputed, some chunk_tokens * (8 width + 4 mlp_width) for forward derivatives; and 2^22 logits.
+/// recomputed, chunk_tokens / 2 * (4 width + 2 (heads + kv_heads) head_size + 2 mlp_width + 1024) for
+/// forward derivatives; and the logits of some 1024 predicted tokens (512 if they exceed 2^25).
 /// Numerics: products and rows in S; a norm's mean, sums over tokens and examples of losses and
 /// derivatives in double. Parameters stored as bf16 or fp16 are widened when read.
 /// Determinism: equal bits for an equal number of threads.
@@ -165,47 +166,13 @@ class transformer : private detail::transformer_passes<S> {
     this->expects_d("transformer::forward_derivatives", direction.size());
     this->expects_out("transformer::forward_derivatives", examples, out.size());
     std::ranges::fill(out, 0.0);
-    detail::layer_scratch<S> s, r;
-    row_matrix h, rh, x, rx, z, rz;
-    std::vector<double> rates;
-    const detail::decoder<S> layers = this->network();
+    typename passes::tangent_pass p;
     this->chunks(
         examples,
         [&](const detail::packed_tokens& tokens) {
-          this->embed_tokens(tokens, theta_.data(), h);
-          this->embed_tokens(tokens, direction.data(), rh);
-          for (index_t l = 0; l < config().layers; ++l)
-            layers.tangent(l, tokens, direction.data(), h, rh, s, r);
-          this->gather(tokens.rows, h, x);
-          this->gather(tokens.rows, rh, rx);
-          const detail::norm<S> norm = layers.norm_at(map().final_norm);
-          std::vector<S> inv;
-          norm.forward(*pool_, x, inv, s.x);
-          norm.tangent(*pool_, x, inv, rx, direction.data() + layers.offset(map().final_norm), r.x);
-          const auto weight = layers.matrix(map().head);
-          const auto weight_rate = layers.matrix_of(direction.data(), map().head);
-          this->for_each_row_block(s.x.rows(), [&](index_range range) {
-            x = s.x.middleRows(range.begin, range.size());
-            rx = r.x.middleRows(range.begin, range.size());
-            detail::linear<S>(*pool_, x, weight, nullptr, z);
-            detail::linear<S>(*pool_, x, weight_rate, nullptr, rz);
-            detail::linear<S>(*pool_, rx, weight, nullptr, rz, detail::into::add);
-            rates.assign(static_cast<std::size_t>(range.size()), 0);
-            // d nll_t = <softmax(z_t) - onehot(label), dz_t>
-            pool_->ranges(range.size(), 1, [&](index_range part) {
-              for (index_t i = part.begin; i < part.end; ++i) {
-                detail::row_array<S> row = detail::row_of(z, i);
-                const S top = row.maxCoeff();
-                row = (row - top).exp();
-                const auto rate = detail::row_of(rz, i);
-                rates[static_cast<std::size_t>(i)] =
-                    static_cast<double>((row * rate).sum() / row.sum()) -
-                    static_cast<double>(rz(i, this->target_of(tokens, range.begin + i)));
-              }
-            });
-            for (index_t i = 0; i < range.size(); ++i)
-              this->add_share(tokens, range.begin + i, rates[static_cast<std::size_t>(i)], out);
-          });
+          const detail::nll_rates<S> rates = this->tangent(tokens, direction.data(), p);
+          for (index_t r = 0; r < static_cast<index_t>(tokens.rows.size()); ++r)
+            this->add_share(tokens, r, rates.rate(r), out);
         },
         this->tangent_tokens());
   }

@@ -92,17 +92,17 @@ class attention {
     });
   }
 
-  /// o and ro = R{o} from q, k, v and their derivatives along the direction.
+  /// o from q, k and v, each with its derivative along a direction below it: 2 T rows.
   void tangent(const row_matrix<S>& q, const row_matrix<S>& k, const row_matrix<S>& v,
-               const row_matrix<S>& rq, const row_matrix<S>& rk, const row_matrix<S>& rv,
-               row_matrix<S>& o, row_matrix<S>& ro) {
+               row_matrix<S>& o) {
     o.resize(q.rows(), q.cols());
-    ro.resize(q.rows(), q.cols());
+    const index_t below = q.rows() / 2;
     for_each_task(shape_.heads, [&](index_t s, index_t h, scratch& at) {
       const index_t g = h / shape_.group();
       const auto queries = head(q, s, h), keys = head(k, s, g), values = head(v, s, g);
-      const auto rqueries = head(rq, s, h), rkeys = head(rk, s, g), rvalues = head(rv, s, g);
-      const auto outputs = head(o, s, h), routputs = head(ro, s, h);
+      const auto rqueries = head(q, s, h, below), rkeys = head(k, s, g, below);
+      const auto rvalues = head(v, s, g, below);
+      const auto outputs = head(o, s, h), routputs = head(o, s, h, below);
       for_each_block(s, [&](block b) {
         const auto p = at.matrix(0, b), rp = at.matrix(1, b);
         scores(queries, keys, b, p);
@@ -169,11 +169,12 @@ class attention {
   index_t start(index_t s) const { return starts_[static_cast<std::size_t>(s)]; }
   index_t size(index_t s) const { return start(s + 1) - start(s); }
 
+  /// \param first  row of the first token: half way down in a stacked matrix
   template <class Matrix>
-  auto head(Matrix& m, index_t s, index_t h) const {
+  auto head(Matrix& m, index_t s, index_t h, index_t first = 0) const {
     using element = std::conditional_t<std::is_const_v<Matrix>, const S, S>;
-    return matrix_view<element>(m.data() + start(s) * m.cols() + h * shape_.head_size, size(s),
-                                shape_.head_size, m.cols(), 1);
+    return matrix_view<element>(m.data() + (first + start(s)) * m.cols() + h * shape_.head_size,
+                                size(s), shape_.head_size, m.cols(), 1);
   }
 
   S& log_sum(std::vector<S>& sums, index_t s, index_t h, index_t i) const {

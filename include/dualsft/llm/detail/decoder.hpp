@@ -4,6 +4,7 @@
 #include <dualsft/layout.hpp>
 #include <dualsft/llm/detail/attention.hpp>
 #include <dualsft/llm/detail/packed_tokens.hpp>
+#include <dualsft/llm/detail/tangent_kernels.hpp>
 #include <dualsft/llm/parameter_names.hpp>
 #include <dualsft/traces.hpp>
 #include <vector>
@@ -126,52 +127,42 @@ class decoder {
                        view_of(std::as_const(s.dx)), examples});
   }
 
-  /// h and rh = R{h} become the layer's output and its derivative along p [d]; nothing is kept.
+  /// h [2 T, width], the values above and R{h}, their derivatives along p [d], below, becomes the
+  /// same of the layer's output; nothing is kept.
   void tangent(index_t l, const packed_tokens& tokens, const S* p, row_matrix<S>& h,
-               row_matrix<S>& rh, layer_scratch<S>& s, layer_scratch<S>& r) const {
+               layer_scratch<S>& s) const {
     const layer_blocks& b = blocks(l);
-    std::vector<S> inv;
-    const auto normed = [&](index_t block) {  // s.x, r.x = the norm of h and its derivative
-      const norm<S> n = norm_at(block);
-      n.forward(pool_, h, inv, s.x);
-      n.tangent(pool_, h, inv, rh, p + offset(block), r.x);
+    const auto normed = [&](index_t block, const row_matrix<S>& x, row_matrix<S>& y) {
+      if (block >= 0) norm_tangent(pool_, norm_at(block), x, p + offset(block), y);
     };
     const auto mapped = [&](index_t weight, index_t bias_block, const row_matrix<S>& x,
-                            const row_matrix<S>& rx, row_matrix<S>& y, row_matrix<S>& ry) {
-      linear(pool_, x, matrix(weight), bias(bias_block), y);
-      linear(pool_, x, matrix_of(p, weight), bias_block < 0 ? nullptr : p + offset(bias_block), ry);
-      linear(pool_, rx, matrix(weight), static_cast<const S*>(nullptr), ry, into::add);
+                            row_matrix<S>& y, into how = into::overwrite) {
+      linear_tangent(pool_, x, matrix(weight), matrix_of(p, weight), bias(bias_block),
+                     bias_block < 0 ? nullptr : p + offset(bias_block), y, how);
     };
-    const auto normed_pair = [&](index_t block, row_matrix<S>& y, row_matrix<S>& ry) {
-      if (block < 0) return;
-      const norm<S> n = norm_at(block);
-      n.forward(pool_, y, inv, s.unit);
-      n.tangent(pool_, y, inv, ry, p + offset(block), ry);
-      y.swap(s.unit);
+    const auto add_output = [&](index_t weight, index_t bias_block, index_t post_norm,
+                                const row_matrix<S>& x) {
+      if (post_norm < 0) return mapped(weight, bias_block, x, h, into::add);
+      mapped(weight, bias_block, x, s.e);
+      normed(post_norm, s.e, s.e);
+      add_rows(h, s.e);
     };
-    normed(b.attention_norm);
-    mapped(b.q, b.q_bias, s.x, r.x, s.dq, r.dq);
-    mapped(b.k, b.k_bias, s.x, r.x, s.dk, r.dk);
-    mapped(b.v, b.v_bias, s.x, r.x, s.dv, r.dv);
-    normed_pair(b.q_norm, s.dq, r.dq);
-    normed_pair(b.k_norm, s.dk, r.dk);
-    for (row_matrix<S>* x : {&s.dq, &r.dq, &s.dk, &r.dk})
-      turns(l).turn(pool_, tokens.positions, *x, S(1));
-    attention<S>(pool_, shape(l), tokens.starts)
-        .tangent(s.dq, s.dk, s.dv, r.dq, r.dk, r.dv, s.m, r.m);
-    mapped(b.o, b.o_bias, s.m, r.m, s.e, r.e);
-    normed_pair(b.attention_post_norm, s.e, r.e);
-    add_rows(h, s.e);
-    add_rows(rh, r.e);
+    normed(b.attention_norm, h, s.x);
+    mapped(b.q, b.q_bias, s.x, s.dq);
+    mapped(b.k, b.k_bias, s.x, s.dk);
+    mapped(b.v, b.v_bias, s.x, s.dv);
+    normed(b.q_norm, s.dq, s.dq);
+    normed(b.k_norm, s.dk, s.dk);
+    turns(l).turn(pool_, tokens.positions, s.dq, S(1));
+    turns(l).turn(pool_, tokens.positions, s.dk, S(1));
+    attention<S>(pool_, shape(l), tokens.starts).tangent(s.dq, s.dk, s.dv, s.m);
+    add_output(b.o, b.o_bias, b.attention_post_norm, s.m);
 
-    normed(b.mlp_norm);
-    mapped(b.gate, b.gate_bias, s.x, r.x, s.dg, r.dg);
-    mapped(b.up, b.up_bias, s.x, r.x, s.du, r.du);
-    gate_tangent(pool_, config_.activation, s.dg, s.du, r.dg, r.du);
-    mapped(b.down, b.down_bias, s.dg, r.dg, s.e, r.e);
-    normed_pair(b.mlp_post_norm, s.e, r.e);
-    add_rows(h, s.e);
-    add_rows(rh, r.e);
+    normed(b.mlp_norm, h, s.x);
+    mapped(b.gate, b.gate_bias, s.x, s.dg);
+    mapped(b.up, b.up_bias, s.x, s.du);
+    gate_tangent(pool_, config_.activation, s.dg, s.du);
+    add_output(b.down, b.down_bias, b.mlp_post_norm, s.dg);
   }
 
   attention_shape shape(index_t l) const {

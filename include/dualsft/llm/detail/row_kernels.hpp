@@ -11,8 +11,7 @@
 #include <vector>
 
 /// What a decoder does to each token by itself: linear maps, norms, gates and rotations, with their
-/// derivatives. Matrices are row-major, a token per row. R{.} is the derivative along a direction
-/// of parameter space.
+/// derivatives. Matrices are row-major, a token per row.
 namespace dualsft::llm::detail {
 
 using dualsft::detail::add_a_b;
@@ -112,6 +111,12 @@ struct norm {
     return {x.data() + i * width, width};
   }
 
+  /// 1 / sqrt(mean(x^2) + epsilon)
+  S inverse_size(const const_row_array<S>& x) const {
+    const double mean = static_cast<double>(x.square().sum()) / static_cast<double>(width);
+    return static_cast<S>(1 / std::sqrt(mean + epsilon));
+  }
+
   /// \param inv  [pieces]
   void forward(worker_pool& pool, const row_matrix<S>& x, std::vector<S>& inv,
                row_matrix<S>& y) const {
@@ -119,9 +124,7 @@ struct norm {
     y.resize(x.rows(), x.cols());
     pool.ranges(pieces(x), row_grain, [&](index_range range) {
       for (index_t i = range.begin; i < range.end; ++i) {
-        const double mean =
-            static_cast<double>(piece(x, i).square().sum()) / static_cast<double>(width);
-        const auto r = static_cast<S>(1 / std::sqrt(mean + epsilon));
+        const S r = inverse_size(piece(x, i));
         inv[static_cast<std::size_t>(i)] = r;
         piece(y, i) = piece(x, i) * r * scale();
       }
@@ -157,22 +160,6 @@ struct norm {
           piece(dx, i) = (d - u * mean) * r;
         else
           piece(dx, i) += (d - u * mean) * r;
-      }
-    });
-  }
-
-  /// ry = R{y}; `direction` is the weight's part of it. ry may be rx.
-  void tangent(worker_pool& pool, const row_matrix<S>& x, const std::vector<S>& inv,
-               const row_matrix<S>& rx, const S* direction, row_matrix<S>& ry) const {
-    ry.resize(x.rows(), x.cols());
-    pool.ranges(pieces(x), row_grain, [&](index_range range) {
-      Eigen::Array<S, 1, Eigen::Dynamic> u(width);
-      for (index_t i = range.begin; i < range.end; ++i) {
-        const S r = inv[static_cast<std::size_t>(i)];
-        u = piece(x, i) * r;
-        const S mean = (u * piece(rx, i)).sum() / static_cast<S>(width);
-        piece(ry, i) =
-            (piece(rx, i) - u * mean) * r * scale() + u * const_row_array<S>(direction, width);
       }
     });
   }
@@ -230,20 +217,6 @@ void gate_backward(worker_pool& pool, gate_activation kind, const row_matrix<S>&
   });
 }
 
-/// m = f(g) .* u and rm = f'(g) .* rg .* u + f(g) .* ru, over g and rg.
-template <class S>
-void gate_tangent(worker_pool& pool, gate_activation kind, row_matrix<S>& g, const row_matrix<S>& u,
-                  row_matrix<S>& rg, const row_matrix<S>& ru) {
-  pool.ranges(g.rows(), row_grain, [&](index_range range) {
-    Eigen::Array<S, 1, Eigen::Dynamic> f(g.cols()), slope(g.cols());
-    for (index_t t = range.begin; t < range.end; ++t) {
-      gate_value<S>(kind, row_of(g, t), f, &slope);
-      row_of(rg, t) = slope * row_of(rg, t) * row_of(u, t) + f * row_of(ru, t);
-      row_of(g, t) = f * row_of(u, t);
-    }
-  });
-}
-
 // ---- rotary positions -------------------------------------------------------------------------
 
 /// cos and sin of position * f_k [positions, head_size / 2], computed in double.
@@ -267,13 +240,14 @@ struct rotation_table {
       }
   }
 
-  /// Turns every head of x [T, heads * head_size] by its token's position, or back by `sense` -1.
+  /// Turns every head of x [T, heads * head_size] by its token's position, or back by `sense` -1;
+  /// of a stacked x [2 T, .] both halves.
   /// Element k of a head turns with element k + head_size / 2.
   void turn(worker_pool& pool, const std::vector<index_t>& positions, row_matrix<S>& x,
             S sense) const {
     pool.ranges(x.rows(), row_grain, [&](index_range range) {
       for (index_t t = range.begin; t < range.end; ++t) {
-        const index_t at = positions[static_cast<std::size_t>(t)] * half;
+        const index_t at = positions[static_cast<std::size_t>(t) % positions.size()] * half;
         const S* c = cosines.data() + at;
         const S* s = sines.data() + at;
         for (S* head = x.data() + t * x.cols(); head < x.data() + (t + 1) * x.cols();

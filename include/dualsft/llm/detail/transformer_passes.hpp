@@ -65,8 +65,9 @@ class transformer_passes {
     return fixed_->options.activations == activations::keep ? keeping::everything : keeping::inputs;
   }
 
-  /// Nothing is kept from layer to layer, so small chunks cost no time and save memory.
-  index_t tangent_tokens() const { return std::max<index_t>(1, fixed_->options.chunk_tokens / 8); }
+  /// Nothing is kept from layer to layer, so chunks of some hundred tokens save memory for the time
+  /// of packing the weights and the direction once for each.
+  index_t tangent_tokens() const { return std::max<index_t>(1, fixed_->options.chunk_tokens / 4); }
 
   decoder<S> network() const {
     return {fixed_->config, fixed_->map, theta_.data(), *pool_, fixed_->rotation, fixed_->local};
@@ -74,13 +75,13 @@ class transformer_passes {
 
   // ---- passes ---------------------------------------------------------------------------------
 
-  /// h = s_e E[id], with E at its place in `vector` [d].
-  void embed_tokens(const packed_tokens& tokens, const S* vector, row_matrix& h) const {
+  /// Rows [first, first + T) of h = s_e E[id], with E at its place in `vector` [d].
+  void embed_tokens(const packed_tokens& tokens, const S* vector, row_matrix& h,
+                    index_t first = 0) const {
     const parameter_block& table = fixed_->map.layout.block(fixed_->map.embedding);
     const auto scale = static_cast<S>(fixed_->config.embedding_scale);
-    h.resize(tokens.size(), fixed_->config.width);
-    for (index_t t = 0; t < h.rows(); ++t)
-      row_of(h, t) =
+    for (index_t t = 0; t < tokens.size(); ++t)
+      row_of(h, first + t) =
           scale * const_row_array<S>(
                       vector + table.offset + tokens.ids[static_cast<std::size_t>(t)] * table.cols,
                       table.cols);
@@ -98,6 +99,7 @@ class transformer_passes {
     p.layers.resize(what == keeping::everything ? count : 1);
     p.inputs.resize(what == keeping::inputs ? count : 0);
     const decoder<S> layers = network();
+    p.h.resize(tokens.size(), fixed_->config.width);
     embed_tokens(tokens, theta_.data(), p.h);
     for (std::size_t l = 0; l < count; ++l) {
       if (what == keeping::inputs) p.inputs[l] = p.h;
@@ -114,10 +116,13 @@ class transformer_passes {
     for_each_chunk(*fixed_->corpus, examples, most > 0 ? most : fixed_->options.chunk_tokens, body);
   }
 
-  /// body(range of rows) such that a block of logits stays below 2^22 elements.
+  /// body(range of rows): each block packs the head's weight again and passes over its gradient, so
+  /// blocks have 1024 rows if their logits stay below 2^25, 512 else, and more if below 2^22.
   template <class Body>
   void for_each_row_block(index_t rows, Body&& body) const {
-    const index_t most = std::max<index_t>(16, (index_t{1} << 22) / fixed_->config.vocabulary);
+    const index_t vocabulary = fixed_->config.vocabulary;
+    const index_t most = std::max((index_t{1} << 22) / vocabulary,
+                                  std::clamp<index_t>((index_t{1} << 25) / vocabulary, 512, 1024));
     for (index_t first = 0; first < rows; first += most)
       body(index_range{first, std::min(rows, first + most)});
   }
@@ -131,6 +136,45 @@ class transformer_passes {
       linear<S>(*pool_, p.block_in, layers.matrix(fixed_->map.head), nullptr, p.logits);
       body(range, p.logits, p.block_in);
     });
+  }
+
+  struct tangent_pass {
+    row_matrix h, x, z;
+    layer_scratch<S> scratch;
+  };
+
+  /// d nll of the predicted tokens along `direction` [d]. Logits exist for some columns of the
+  /// vocabulary at a time.
+  nll_rates<S> tangent(const packed_tokens& tokens, const S* direction, tangent_pass& p) const {
+    const decoder<S> layers = network();
+    const model_config& config = fixed_->config;
+    p.h.resize(2 * tokens.size(), config.width);
+    embed_tokens(tokens, theta_.data(), p.h);
+    embed_tokens(tokens, direction, p.h, tokens.size());
+    for (index_t l = 0; l < config.layers; ++l)
+      layers.tangent(l, tokens, direction, p.h, p.scratch);
+
+    const auto rows = static_cast<index_t>(tokens.rows.size());
+    p.x.resize(2 * rows, config.width);
+    for (index_t r = 0; r < rows; ++r) {
+      const index_t from = tokens.rows[static_cast<std::size_t>(r)];
+      p.x.row(r) = p.h.row(from);
+      p.x.row(rows + r) = p.h.row(tokens.size() + from);
+    }
+    const index_t final_norm = fixed_->map.final_norm;
+    norm_tangent(*pool_, layers.norm_at(final_norm), p.x, direction + layers.offset(final_norm),
+                 p.x);
+    nll_rates<S> rates(tokens.targets);
+    const auto weight = layers.matrix(fixed_->map.head);
+    const auto weight_rate = layers.matrix_of(direction, fixed_->map.head);
+    constexpr index_t most = 1024;  // more, and a thread's logits leave its cache
+    for (index_t first = 0; first < config.vocabulary; first += most) {
+      const index_t count = std::min(most, config.vocabulary - first);
+      linear_tangent<S>(*pool_, p.x, weight.middle_rows(first, count),
+                        weight_rate.middle_rows(first, count), nullptr, nullptr, p.z);
+      rates.add(*pool_, p.z, first);
+    }
+    return rates;
   }
 
   template <class Use>
