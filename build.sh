@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-demo_program=10_demo
+demo_program=11_language_model
 
 help() {
   cat <<'TEXT'
@@ -118,11 +118,26 @@ build() {
 
 # ---- commands -------------------------------------------------------------------------------------
 
+# With arguments of its own the program only prints its table; without, what it leaves behind goes
+# through `dualsft run` and becomes a report.
 demo() {
   setup
-  build release "$demo_program"
+  build release "$demo_program" dualsft_cli
   say "running $demo_program"
-  "build/release/bin/$demo_program" "$@"
+  if (($# > 0)); then
+    "build/release/bin/$demo_program" "$@"
+    return
+  fi
+  local place=build/demo dualsft=build/release/bin/dualsft
+  rm -rf "$place"
+  "build/release/bin/$demo_program" --out "$place"
+  say "the same adaptation by the program: dualsft run"
+  "$dualsft" run --model "$place/model" --train "$place/train.jsonl" \
+    --validation "$place/validation.jsonl" --anchors "$place/anchors.jsonl" \
+    --template "$place/template.txt" --learning-rate 1e-3 --batch-size 16 --compare-full \
+    --out "$place/run"
+  "$dualsft" report "$place/run"
+  say "open $place/run/report.html"
 }
 
 run_tests() {

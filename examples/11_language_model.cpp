@@ -43,7 +43,7 @@ struct settings {
   std::string target, target_test, out, json;
   int seeds = 3;
   int threads = 0;
-  index_t width = 96, layers = 3;
+  index_t width = 64, layers = 2;
   index_t max_length = 320;  // tokens, which are bytes
   index_t pretrain_records = 4000;
   index_t pretrain_epochs = 2;

@@ -393,9 +393,10 @@ TEST_CASE("a changed option or input is refused by name") {
 
 TEST_CASE("budgets of 1 are plain fine-tuning, without warmup and selection") {
   const scene s;
-  const auto plain = s.dualsft.run(
-      {"finetune", "--model", "m", "--train", "train.jsonl", "--threads", "1", "--data-budget", "1",
-       "--parameter-budget", "1.0", "--learning-rate", "0.01", "--epochs", "1", "--out", "plain"});
+  const auto plain =
+      s.dualsft.run({"finetune", "--model", "m", "--train", "train.jsonl", "--threads", "1",
+                     "--data-budget", "1", "--parameter-budget", "1.0", "--learning-rate", "0.01",
+                     "--epochs", "1", "--batch-size", "8", "--out", "plain"});
   INFO(plain.err);
   REQUIRE(plain.code == 0);
   CHECK(!std::filesystem::exists(s.folder / "plain/warmup"));
@@ -455,8 +456,9 @@ TEST_CASE("wrong usage and bad input") {
   is_refused(s.run("run", "x2", {"--warmup-fraction", "0"}), 2, "comes from the warmup records");
   s.folder.put("train.jsonl", records(3, "add") + "{\"question\": 3}\n");
   is_refused(s.run("run", "x3"), 3, "line 4");
+  s.folder.put("train.jsonl", records(40, "add"));
   ::unlink((s.folder / "m/model.safetensors").c_str());
-  is_refused(s.run("run", "x4"), 3, "m");
+  is_refused(s.run("run", "x4"), 3, "m: ");
   s.folder.put("file", "");
   is_refused(s.run("run", "file"), 3, "output");
 }

@@ -25,7 +25,7 @@ TEST_CASE("every element and every task is done once, round after round") {
         pool.ranges(n, 2, [&](dualsft::detail::index_range range) {
           for (index_t i = range.begin; i < range.end; ++i) ++ranges[static_cast<std::size_t>(i)];
         });
-        pool.tasks(n, [&](index_t task, int part) {
+        pool.tasks(n, 1, [&](index_t task, int part) {
           if (0 <= part && part < threads) ++tasks[static_cast<std::size_t>(task)];
         });
       }

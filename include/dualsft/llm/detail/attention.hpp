@@ -151,7 +151,11 @@ class attention {
   void for_each_task(index_t heads, Body&& body) {
     const index_t sequences = static_cast<index_t>(starts_.size()) - 1;
     std::vector<scratch> own(static_cast<std::size_t>(pool_.threads()));
-    pool_.tasks(sequences * heads, [&](index_t task, int part) {
+    index_t pairs = 0;
+    for (index_t s = 0; s < sequences; ++s) pairs += size(s) * size(s);
+    const index_t each = 2 * shape_.head_size * pairs / std::max<index_t>(1, sequences);
+    const index_t grain = (index_t{1} << 21) / std::max<index_t>(1, each);
+    pool_.tasks(sequences * heads, grain, [&](index_t task, int part) {
       body(task / heads, task % heads, own[static_cast<std::size_t>(part)]);
     });
   }

@@ -191,7 +191,7 @@ class decoder {
   }
 
   void add_rows(row_matrix<S>& to, const row_matrix<S>& what) const {
-    pool_.ranges(to.rows(), row_grain, [&](index_range range) {
+    pool_.ranges(to.rows(), row_grain(to.cols()), [&](index_range range) {
       for (index_t t = range.begin; t < range.end; ++t) row_of(to, t) += row_of(what, t);
     });
   }

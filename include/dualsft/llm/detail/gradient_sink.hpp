@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <dualsft/layout.hpp>
 #include <dualsft/llm/detail/row_kernels.hpp>
 #include <dualsft/traces.hpp>
@@ -15,35 +16,41 @@ namespace dualsft::llm::detail {
 template <class S>
 void add_product(worker_pool& pool, const affine_trace<S>& trace, S* at) {
   const index_t in = trace.inputs.cols();
-  pool.ranges(trace.output_gradients.cols(), product_grain, [&](index_range range) {
-    add_at_b<S>(columns_of(trace.output_gradients, range), trace.inputs,
-                matrix_view<S>(at + range.begin * in, range.size(), in));
-  });
+  pool.ranges(trace.output_gradients.cols(), product_grain(2 * in * trace.inputs.rows()),
+              [&](index_range range) {
+                add_at_b<S>(columns_of(trace.output_gradients, range), trace.inputs,
+                            matrix_view<S>(at + range.begin * in, range.size(), in));
+              });
 }
 template <class S>
 void add_product(worker_pool& pool, const embedding_trace<S>& trace, S* at) {
   const index_t width = trace.output_gradients.cols();
-  pool.ranges(width, 64, [&](index_range range) {
-    for (index_t t = 0; t < trace.output_gradients.rows(); ++t)
-      row_array<S>(at + trace.ids[static_cast<std::size_t>(t)] * width + range.begin,
-                   range.size()) +=
-          const_row_array<S>(
-              trace.output_gradients.data() + t * trace.output_gradients.row_stride() + range.begin,
-              range.size());
-  });
+  pool.ranges(width, std::max<index_t>(64, row_grain(trace.output_gradients.rows())),
+              [&](index_range range) {
+                for (index_t t = 0; t < trace.output_gradients.rows(); ++t)
+                  row_array<S>(at + trace.ids[static_cast<std::size_t>(t)] * width + range.begin,
+                               range.size()) +=
+                      const_row_array<S>(trace.output_gradients.data() +
+                                             t * trace.output_gradients.row_stride() + range.begin,
+                                         range.size());
+              });
 }
 template <class S>
 void add_product(worker_pool& pool, const scale_trace<S>& trace, S* at) {
-  pool.ranges(trace.inputs.cols(), 64, [&](index_range range) {
-    dualsft::detail::add_column_dots(columns_of(trace.output_gradients, range),
-                                     columns_of(trace.inputs, range), at + range.begin);
-  });
+  pool.ranges(trace.inputs.cols(), std::max<index_t>(64, row_grain(trace.inputs.rows())),
+              [&](index_range range) {
+                dualsft::detail::add_column_dots(columns_of(trace.output_gradients, range),
+                                                 columns_of(trace.inputs, range), at + range.begin);
+              });
 }
 template <class S>
 void add_bias(worker_pool& pool, const affine_trace<S>& trace, S* at) {
-  pool.ranges(trace.output_gradients.cols(), 64, [&](index_range range) {
-    dualsft::detail::add_column_sums(columns_of(trace.output_gradients, range), at + range.begin);
-  });
+  pool.ranges(trace.output_gradients.cols(),
+              std::max<index_t>(64, row_grain(trace.output_gradients.rows())),
+              [&](index_range range) {
+                dualsft::detail::add_column_sums(columns_of(trace.output_gradients, range),
+                                                 at + range.begin);
+              });
 }
 
 /// Adds products to a vector over all d coordinates.

@@ -21,10 +21,16 @@ using dualsft::detail::as_map;
 using dualsft::detail::row_matrix;
 using dualsft::detail::view_of;
 
-/// Rows below which a product is not worth a second thread.
-inline constexpr index_t product_grain = 16;
-/// Rows below which elementwise work is not.
-inline constexpr index_t row_grain = 32;
+/// Rows (or columns) of a product that are worth a thread: waking one takes microseconds, and far
+/// longer where other programs want the processor too.
+/// \param each  multiplications and additions per row
+inline index_t product_grain(index_t each) {
+  return std::max<index_t>(16, (index_t{1} << 21) / std::max<index_t>(1, each));
+}
+/// Rows of elementwise work that are worth a thread.
+inline index_t row_grain(index_t width) {
+  return std::max<index_t>(1, (index_t{1} << 14) / std::max<index_t>(1, width));
+}
 
 template <class S>
 using row_array = Eigen::Map<Eigen::Array<S, 1, Eigen::Dynamic>>;
@@ -62,11 +68,11 @@ void multiply(worker_pool& pool, matrix_view<const S> a, matrix_view<const S> b,
       add_a_b<S>(left, right, to);
   };
   if (out.rows() >= out.cols())
-    pool.ranges(out.rows(), product_grain, [&](index_range range) {
+    pool.ranges(out.rows(), product_grain(2 * a.cols() * out.cols()), [&](index_range range) {
       part(a.middle_rows(range.begin, range.size()), b, out.middle_rows(range.begin, range.size()));
     });
   else
-    pool.ranges(out.cols(), product_grain, [&](index_range range) {
+    pool.ranges(out.cols(), product_grain(2 * a.cols() * out.rows()), [&](index_range range) {
       part(a, Transposed ? b.middle_rows(range.begin, range.size()) : columns_of(b, range),
            columns_of(out, range));
     });
@@ -79,7 +85,7 @@ void linear(worker_pool& pool, const row_matrix<S>& x, matrix_view<const S> weig
   if (how == into::overwrite) y.resize(x.rows(), weight.rows());
   multiply<true, S>(pool, view_of(x), weight, view_of(y), how);
   if (bias != nullptr)
-    pool.ranges(y.rows(), row_grain, [&](index_range range) {
+    pool.ranges(y.rows(), row_grain(y.cols()), [&](index_range range) {
       for (index_t t = range.begin; t < range.end; ++t)
         row_of(y, t) += const_row_array<S>(bias, y.cols());
     });
@@ -122,7 +128,7 @@ struct norm {
                row_matrix<S>& y) const {
     inv.resize(static_cast<std::size_t>(pieces(x)));
     y.resize(x.rows(), x.cols());
-    pool.ranges(pieces(x), row_grain, [&](index_range range) {
+    pool.ranges(pieces(x), row_grain(width), [&](index_range range) {
       for (index_t i = range.begin; i < range.end; ++i) {
         const S r = inverse_size(piece(x, i));
         inv[static_cast<std::size_t>(i)] = r;
@@ -135,7 +141,7 @@ struct norm {
   void again(worker_pool& pool, const row_matrix<S>& x, const std::vector<S>& inv,
              row_matrix<S>& y) const {
     y.resize(x.rows(), x.cols());
-    pool.ranges(pieces(x), row_grain, [&](index_range range) {
+    pool.ranges(pieces(x), row_grain(width), [&](index_range range) {
       for (index_t i = range.begin; i < range.end; ++i)
         piece(y, i) = piece(x, i) * inv[static_cast<std::size_t>(i)] * scale();
     });
@@ -148,7 +154,7 @@ struct norm {
                 const row_matrix<S>& e, row_matrix<S>& unit, row_matrix<S>& dx, into how) const {
     unit.resize(x.rows(), x.cols());
     if (how == into::overwrite) dx.resize(x.rows(), x.cols());
-    pool.ranges(pieces(x), row_grain, [&](index_range range) {
+    pool.ranges(pieces(x), row_grain(width), [&](index_range range) {
       Eigen::Array<S, 1, Eigen::Dynamic> d(width);
       for (index_t i = range.begin; i < range.end; ++i) {
         const S r = inv[static_cast<std::size_t>(i)];
@@ -191,7 +197,7 @@ template <class S>
 void gate_forward(worker_pool& pool, gate_activation kind, const row_matrix<S>& g,
                   const row_matrix<S>& u, row_matrix<S>& m) {
   m.resize(g.rows(), g.cols());
-  pool.ranges(g.rows(), row_grain, [&](index_range range) {
+  pool.ranges(g.rows(), row_grain(g.cols()), [&](index_range range) {
     Eigen::Array<S, 1, Eigen::Dynamic> f(g.cols());
     for (index_t t = range.begin; t < range.end; ++t) {
       gate_value<S>(kind, row_of(g, t), f, nullptr);
@@ -207,7 +213,7 @@ void gate_backward(worker_pool& pool, gate_activation kind, const row_matrix<S>&
                    row_matrix<S>& du) {
   dg.resize(g.rows(), g.cols());
   du.resize(g.rows(), g.cols());
-  pool.ranges(g.rows(), row_grain, [&](index_range range) {
+  pool.ranges(g.rows(), row_grain(g.cols()), [&](index_range range) {
     Eigen::Array<S, 1, Eigen::Dynamic> f(g.cols()), slope(g.cols());
     for (index_t t = range.begin; t < range.end; ++t) {
       gate_value<S>(kind, row_of(g, t), f, &slope);
@@ -245,7 +251,7 @@ struct rotation_table {
   /// Element k of a head turns with element k + head_size / 2.
   void turn(worker_pool& pool, const std::vector<index_t>& positions, row_matrix<S>& x,
             S sense) const {
-    pool.ranges(x.rows(), row_grain, [&](index_range range) {
+    pool.ranges(x.rows(), row_grain(x.cols()), [&](index_range range) {
       for (index_t t = range.begin; t < range.end; ++t) {
         const index_t at = positions[static_cast<std::size_t>(t) % positions.size()] * half;
         const S* c = cosines.data() + at;

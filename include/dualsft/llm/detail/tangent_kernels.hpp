@@ -25,7 +25,7 @@ void linear_tangent(worker_pool& pool, const row_matrix<S>& x, matrix_view<const
   multiply<true, S>(pool, view_of(x).middle_rows(0, tokens), weight_rate,
                     view_of(y).middle_rows(tokens, tokens), into::add);
   if (bias == nullptr) return;
-  pool.ranges(y.rows(), row_grain, [&](index_range range) {
+  pool.ranges(y.rows(), row_grain(y.cols()), [&](index_range range) {
     for (index_t t = range.begin; t < range.end; ++t)
       row_of(y, t) += const_row_array<S>(t < tokens ? bias : bias_rate, y.cols());
   });
@@ -37,7 +37,7 @@ void norm_tangent(worker_pool& pool, const norm<S>& n, const row_matrix<S>& x, c
                   row_matrix<S>& y) {
   y.resize(x.rows(), x.cols());
   const index_t below = n.pieces(x) / 2;
-  pool.ranges(below, row_grain, [&](index_range range) {
+  pool.ranges(below, row_grain(n.width), [&](index_range range) {
     Eigen::Array<S, 1, Eigen::Dynamic> u(n.width);
     for (index_t i = range.begin; i < range.end; ++i) {
       const S inv = n.inverse_size(n.piece(x, i));
@@ -56,7 +56,7 @@ template <class S>
 void gate_tangent(worker_pool& pool, gate_activation kind, row_matrix<S>& g,
                   const row_matrix<S>& u) {
   const index_t tokens = g.rows() / 2;
-  pool.ranges(tokens, row_grain, [&](index_range range) {
+  pool.ranges(tokens, row_grain(g.cols()), [&](index_range range) {
     Eigen::Array<S, 1, Eigen::Dynamic> f(g.cols()), slope(g.cols());
     for (index_t t = range.begin; t < range.end; ++t) {
       gate_value<S>(kind, row_of(g, t), f, &slope);
@@ -78,7 +78,7 @@ class nll_rates {
   /// \param first  z's first column in the vocabulary
   void add(worker_pool& pool, row_matrix<S>& z, index_t first) {
     const auto tokens = static_cast<index_t>(rows_.size());
-    pool.ranges(tokens, 1, [&](index_range range) {
+    pool.ranges(tokens, row_grain(z.cols()), [&](index_range range) {
       for (index_t t = range.begin; t < range.end; ++t) {
         sums& at = rows_[static_cast<std::size_t>(t)];
         row_array<S> row = row_of(z, t);

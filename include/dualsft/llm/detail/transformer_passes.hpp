@@ -183,7 +183,7 @@ class transformer_passes {
     backward(
         tokens, p, use,
         [&](index_range range, row_matrix& z) {
-          pool_->ranges(range.size(), 1, [&](index_range part) {
+          pool_->ranges(range.size(), row_grain(z.cols()), [&](index_range part) {
             for (index_t i = part.begin; i < part.end; ++i) {
               row_array<S> row = row_of(z, i);
               const index_t at = range.begin + i;
@@ -253,7 +253,7 @@ class transformer_passes {
   void add_losses(const packed_tokens& tokens, index_range range, row_matrix& z,
                   std::span<double> out) const {
     std::vector<double> nll(static_cast<std::size_t>(range.size()));
-    pool_->ranges(range.size(), 1, [&](index_range part) {
+    pool_->ranges(range.size(), row_grain(z.cols()), [&](index_range part) {
       for (index_t i = part.begin; i < part.end; ++i) {
         row_array<S> row = row_of(z, i);
         const S label = row(target_of(tokens, range.begin + i));

@@ -79,10 +79,13 @@ class worker_pool {
 
   /// body(task, part) for each of `tasks`, handed out as threads come free: for tasks whose results
   /// do not depend on who does them.
+  /// \param grain  tasks that are worth a thread
   template <class Body>
-  void tasks(index_t count, Body&& body) {
+  void tasks(index_t count, index_t grain, Body&& body) {
+    if (count <= 0) return;
     std::atomic<index_t> next{0};
-    run(static_cast<int>(std::min<index_t>(threads_, count)), [&](int part) {
+    const index_t most = std::max<index_t>(1, count / std::max<index_t>(1, grain));
+    run(static_cast<int>(std::min<index_t>(threads_, most)), [&](int part) {
       for (index_t task = next++; task < count; task = next++) body(task, part);
     });
   }
