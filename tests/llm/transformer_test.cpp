@@ -16,7 +16,7 @@ static_assert(check_trainable_model<transformer<float>>());
 static_assert(check_trace_model<transformer<double>>());
 static_assert(check_forward_derivative_model<transformer<double>>());
 static_assert(check_logit_model<transformer<double>>());
-static_assert(HasGradientBlocks<transformer<double>> && HasExampleGradient<transformer<double>> &&
+static_assert(HasGradientLosses<transformer<double>> && HasExampleGradient<transformer<double>> &&
               HasEmbedding<transformer<double>>);
 
 namespace {

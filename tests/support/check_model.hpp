@@ -343,6 +343,28 @@ class checker {
                 block_error(assemble(examples_), gradient(examples_)), exact_);
     report_.add("gradient_blocks of an empty batch is zero",
                 block_error(assemble({}), doubles(d_, 0.0)), 0);
+    if constexpr (HasGradientLosses<M>) {
+      doubles beside(examples_.size(), nan()), alone(examples_.size());
+      doubles sum(d_, 0.0);
+      model_.gradient_blocks(
+          examples_,
+          [&](index_t number, std::span<const S> values) {
+            const auto offset = static_cast<std::size_t>(model_.layout().block(number).offset);
+            for (std::size_t j = 0; j < values.size(); ++j)
+              sum[offset + j] += static_cast<double>(values[j]);
+          },
+          beside);
+      model_.losses(examples_, alone);
+      double worst = 0, largest = 0;
+      for (std::size_t i = 0; i < alone.size(); ++i) {
+        const double error = std::abs(beside[i] - alone[i]);
+        worst = error <= worst ? worst : error;  // NaN counts
+        largest = std::max(largest, std::abs(alone[i]));
+      }
+      report_.add("gradient_blocks' losses are the losses", worst / largest, exact_);
+      report_.add("gradient_blocks with losses is the gradient",
+                  block_error(sum, gradient(examples_)), exact_);
+    }
   }
 
   /// The gradient of each position of the batch, by the definitions in traces.hpp.

@@ -136,9 +136,12 @@ class transformer : private detail::transformer_passes<S> {
   }
 
   /// The whole batch goes through together: memory of one block, but activations of all of it.
+  /// \param losses  [examples], overwritten with their losses; or empty
   template <class Sink>
-  void gradient_blocks(example_span examples, Sink&& sink) const {
+  void gradient_blocks(example_span examples, Sink&& sink, std::span<double> losses = {}) const {
     this->expects_examples("transformer::gradient_blocks", examples);
+    if (!losses.empty()) this->expects_out("transformer::gradient_blocks", examples, losses.size());
+    std::ranges::fill(losses, 0.0);
     detail::block_sink<S, Sink> blocks(*pool_, layout(), map().head, map().embedding, sink);
     pass p;
     if (examples.empty()) {
@@ -147,7 +150,9 @@ class transformer : private detail::transformer_passes<S> {
     }
     this->chunks(
         examples,
-        [&](const detail::packed_tokens& tokens) { this->backward_of_losses(tokens, p, blocks); },
+        [&](const detail::packed_tokens& tokens) {
+          this->backward_of_losses(tokens, p, blocks, losses);
+        },
         std::numeric_limits<index_t>::max());
     blocks.finish();
   }

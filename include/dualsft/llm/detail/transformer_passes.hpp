@@ -177,23 +177,33 @@ class transformer_passes {
     return rates;
   }
 
+  /// \param losses  added to, or empty
   template <class Use>
-  void backward_of_losses(const packed_tokens& tokens, pass& p, Use&& use) const {
+  void backward_of_losses(const packed_tokens& tokens, pass& p, Use&& use,
+                          std::span<double> losses = {}) const {
     forward(tokens, p, keeping_for_backward());
     backward(
         tokens, p, use,
         [&](index_range range, row_matrix& z) {
+          std::vector<double> nll(static_cast<std::size_t>(range.size()));
           pool_->ranges(range.size(), row_grain(z.cols()), [&](index_range part) {
             for (index_t i = part.begin; i < part.end; ++i) {
               row_array<S> row = row_of(z, i);
               const index_t at = range.begin + i;
               const auto share = static_cast<S>(tokens.shares[static_cast<std::size_t>(at)]);
               const S top = row.maxCoeff();
+              const S label = row(target_of(tokens, at));
               row = (row - top).exp();
-              row *= share / row.sum();
+              const S sum = row.sum();
+              nll[static_cast<std::size_t>(i)] =
+                  std::log(static_cast<double>(sum)) + static_cast<double>(top - label);
+              row *= share / sum;
               row(target_of(tokens, at)) -= share;
             }
           });
+          if (losses.empty()) return;
+          for (index_t i = 0; i < range.size(); ++i)
+            add_share(tokens, range.begin + i, nll[static_cast<std::size_t>(i)], losses);
         },
         logits_first::yes);
   }
