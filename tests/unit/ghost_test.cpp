@@ -44,14 +44,15 @@ struct problem {
 
 // Tolerance: eps times the sum of the sizes of all terms.
 TEST_CASE("ghost products of every tiling are the sums that define them") {
-  for (const auto& [tokens, out, in] : {std::array<index_t, 3>{0, 5, 3},
-                                        {1, 1, 1},
-                                        {3, 33, 2},
-                                        {257, 1, 31},
-                                        {255, 1025, 3},
-                                        {1000, 2050, 2},
-                                        {1025, 31, 2},
-                                        {2500, 1030, 1}}) {
+  for (const auto& size_of : {std::array<index_t, 3>{0, 5, 3},
+                              {1, 1, 1},
+                              {3, 33, 2},
+                              {257, 1, 31},
+                              {255, 1025, 3},
+                              {1000, 2050, 2},
+                              {1025, 31, 2},
+                              {2500, 1030, 1}}) {
+    const index_t tokens = size_of[0], out = size_of[1], in = size_of[2];
     const problem p(tokens, out, in);
     for (const index_t bias : {-1, 1}) {
       std::vector<double> expected(examples), size(examples);
