@@ -93,8 +93,9 @@ json evaluate(const evaluate_options& options, const model_folder& folder,
   for (index_t i = 0; i < corpus->size(); ++i) {
     stop_if_interrupted();
     const question q = question_of((*corpus)[i], folder.stop_ids);
-    const std::vector<token_id> found =
-        next.greedy(q.prompt, {.max_tokens = options.max_new_tokens, .stop_ids = folder.stop_ids});
+    const std::vector<token_id> found = next.greedy(q.prompt, {.max_tokens = options.max_new_tokens,
+                                                               .stop_ids = folder.stop_ids,
+                                                               .on_token = stop_if_interrupted});
     const std::string said = folder.tokenizer.decode(found);
     const std::string wanted = folder.tokenizer.decode(q.answer);
     if (answer_of(said) == answer_of(wanted)) ++right;

@@ -12,6 +12,7 @@
 #include <optional>
 #include <ostream>
 
+#include "score.hpp"
 #include "terminal.hpp"
 
 namespace dualsft::cli {
@@ -44,6 +45,8 @@ void write_text(const std::string& path, const std::string& text) {
 }  // namespace
 
 void run_init(const init_options& options, std::ostream& out) {
+  if (struct stat there{}; ::stat((options.out + "/config.json").c_str(), &there) == 0)
+    throw usage_error("--out " + options.out + ": holds a checkpoint already");
   const bool bytes = options.tokenizer == "bytes";
   const tokenizer words = bytes ? tokenizer::bytes() : tokenizer::from_file(options.tokenizer);
   struct stat found {};

@@ -445,6 +445,44 @@ TEST_CASE("theta_w may come from a checkpoint, and every order, step and strateg
   CHECK(summary["certificates"][0]["holds"].is_boolean());
 }
 
+TEST_CASE("what is in the folder is the user's, and what stages made is checked") {
+  const scene s;
+  s.folder.put("m/thesis.partial-draft.tex", "mine");
+  REQUIRE(s.run("select", "out").code == 0);
+  s.folder.put("out/notes.partial-1-old", "mine");
+  s.folder.put("out/summary.json.partial-12-3", "left by a killed process");
+  CHECK(s.dualsft.run({"select", "--out", "out"}).code == 0);
+  CHECK(std::filesystem::exists(s.folder / "m/thesis.partial-draft.tex"));
+  CHECK(std::filesystem::exists(s.folder / "out/notes.partial-1-old"));
+  CHECK(!std::filesystem::exists(s.folder / "out/summary.json.partial-12-3"));
+
+  // A file of a finished stage that is gone or changed.
+  const std::string selected = s.folder / "out/selected_examples.npy";
+  const std::string bytes = file_bytes(selected);
+  s.folder.put("out/selected_examples.npy", bytes + bytes.substr(bytes.size() - 8));
+  is_refused(s.dualsft.run({"finetune", "--out", "out"}), 3, "selected_examples.npy: contents");
+  ::unlink(selected.c_str());
+  is_refused(s.dualsft.run({"finetune", "--out", "out"}), 3, "contents: found nothing");
+  s.folder.put("out/selected_examples.npy", bytes);
+  s.folder.put("out/summary.json", "{}");
+  is_refused(s.dualsft.run({"select", "--out", "out"}), 3, "summary.json");
+  s.folder.put("out/settings.json", "{\"version\": 1, \"stages\": []}");
+  is_refused(s.dualsft.run({"select", "--out", "out"}), 3, "settings.json: stages");
+}
+
+TEST_CASE("a mistake that left nothing behind can be mended in the same folder") {
+  const scene s;
+  s.folder.put("train.jsonl", records(3, "add") + "{\"question\": 3}\n");
+  is_refused(s.run("run", "out"), 3, "line 4");
+  s.folder.put("train.jsonl", records(40, "add"));
+  is_refused(s.run("run", "out", {"--parameter-budget", "99999999"}), 2, "there are only");
+  is_refused(s.run("run", "out", {"--max-length", "4"}), 3, "response");
+  is_refused(s.run("run", "out", {"--curvature", "m/config.json"}), 3, "m/config.json");
+  const auto found = s.run("run", "out");
+  INFO(found.err);
+  CHECK(found.code == 0);
+}
+
 TEST_CASE("wrong usage and bad input") {
   const scene s;
   is_refused(s.dualsft.run({"run", "--out", "x"}), 2, "--model is required");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <dualsft/config.hpp>
 #include <nlohmann/json.hpp>
@@ -30,6 +31,31 @@ class stage_clock {
   double seconds_before_ = 0;
   index_t peak_before_ = 0;
   index_t tokens_ = 0;
+};
+
+/// When to save: every so many seconds, but not so often that saving takes more than a twentieth of
+/// the time.
+class save_timer {
+ public:
+  explicit save_timer(double seconds) : seconds_(seconds), next_(clock::now() + in(seconds)) {}
+
+  bool due() const { return clock::now() >= next_; }
+  void begin() { begun_ = clock::now(); }
+  void end() {
+    const clock::time_point now = clock::now();
+    next_ = now + in(seconds_);
+    if (seconds_ > 0) next_ = std::max(next_, now + 20 * (now - begun_));
+  }
+
+ private:
+  using clock = std::chrono::steady_clock;
+  static clock::duration in(double seconds) {
+    return std::chrono::duration_cast<clock::duration>(
+        std::chrono::duration<double>(std::min(seconds, 1e9)));
+  }
+
+  double seconds_;
+  clock::time_point next_, begun_;
 };
 
 }  // namespace dualsft::cli

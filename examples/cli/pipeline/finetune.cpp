@@ -60,7 +60,7 @@ void fine_tune_model(run_folder& folder, const run_data& data, const pipeline_op
   if (all_parameters) {
     adamw<S> optimizer(d);
     curve = train_stage(
-        "finetune", folder, data, options, policy, model, optimizer, examples, training, clock,
+        stage::finetune, folder, data, options, policy, model, optimizer, examples, training, clock,
         [&](state_writer& to) { to.values(std::span<const S>(model.parameters())); },
         [&](state_reader& from) { from.values(model.parameters()); });
     state_bytes = optimizer.memory_bytes();
@@ -70,7 +70,7 @@ void fine_tune_model(run_folder& folder, const run_data& data, const pipeline_op
     masked_adamw<S> optimizer(mask);
     std::vector<S> values(static_cast<std::size_t>(mask.size()));
     curve = train_stage(
-        "finetune", folder, data, options, policy, model, optimizer, examples, training, clock,
+        stage::finetune, folder, data, options, policy, model, optimizer, examples, training, clock,
         [&](state_writer& to) {
           for (std::size_t k = 0; k < values.size(); ++k)
             values[k] = model.parameters()[static_cast<std::size_t>(mask.indices()[k])];
@@ -103,13 +103,14 @@ void fine_tune_model(run_folder& folder, const run_data& data, const pipeline_op
                 {"validation_loss_before", before},
                 {"validation_loss_after", after},
                 {"stages", nlohmann::ordered_json::array({clock.json()})}});
+  folder.finish(stage::finetune, {"model/model.safetensors"});
   folder.remove_state("finetune");
 }
 
 }  // namespace
 
 void finetune_stage(run_folder& folder, const run_data& data, const pipeline_options& options) {
-  if (is_done(folder, stage::finetune)) return;
+  if (folder.is_done(stage::finetune)) return;
   if (options.precision == precision::float64)
     fine_tune_model<double>(folder, data, options);
   else

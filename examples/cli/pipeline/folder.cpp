@@ -89,6 +89,26 @@ std::uintmax_t bytes_of(const std::string& path) {
   return sum;
 }
 
+/// What atomic_file leaves behind when its process is killed: NAME.partial-PROCESS-NUMBER.
+bool is_partial(const std::string& name) {
+  const auto at = name.rfind(".partial-");
+  if (at == std::string::npos || at == 0) return false;
+  const std::string tail = name.substr(at + 9);
+  const auto dash = tail.find('-');
+  return dash != std::string::npos && dash > 0 && dash + 1 < tail.size() &&
+         tail.find_first_not_of("0123456789-") == std::string::npos;
+}
+
+void remove_partial_files(const std::string& folder) {
+  std::error_code error;
+  std::vector<fs::path> found;
+  for (auto it = fs::directory_iterator(folder, error); !error && it != fs::directory_iterator();
+       it.increment(error))
+    if (is_partial(it->path().filename().string()) && it->is_regular_file(error))
+      found.push_back(it->path());
+  for (const fs::path& path : found) fs::remove(path, error);
+}
+
 json values_of(stage which, const pipeline_options& options) {
   json out = json::object();
   for (const setting& s : settings())
@@ -133,10 +153,18 @@ run_folder::run_folder(std::string path, start how) : path_(std::move(path)) {
             "--out " + path_ +
             ": holds a run already; --resume goes on with it, or take another folder");
       settings_ = read(settings_name);
-      if (!settings_.contains("stages") || !settings_["stages"].is_object() ||
-          !settings_.contains("inputs") || !settings_["inputs"].is_array())
-        throw input_error(file(settings_name), "stages, inputs", "something else",
-                          "an object and a list");
+      for (const char* name : {"stages", "options", "outputs"})
+        if (!settings_.contains(name) || !settings_[name].is_object())
+          throw input_error(file(settings_name), name, "something else", "an object");
+      for (const char* name : {"stages", "outputs"})
+        for (const auto& [which, values] : settings_[name].items())
+          if (!values.is_object())
+            throw input_error(file(settings_name), std::string(name) + ", " + which, values.dump(),
+                              "an object");
+      if (!settings_.contains("version") || settings_["version"] != 1)
+        throw input_error(file(settings_name), "version", "another", "1");
+      if (!settings_.contains("inputs") || !settings_["inputs"].is_array())
+        throw input_error(file(settings_name), "inputs", "something else", "a list");
       for (const auto& input : settings_["inputs"])
         for (const char* key : {"option", "path", "fingerprint"})
           if (!input.is_object() || !input.contains(key) || !input[key].is_string())
@@ -150,13 +178,12 @@ run_folder::run_folder(std::string path, start how) : path_(std::move(path)) {
                    {"options", ordered_json::object()},
                    {"stages", ordered_json::object()},
                    {"inputs", ordered_json::array()},
-                   {"model", nullptr}};
+                   {"model", nullptr},
+                   {"outputs", ordered_json::object()}};
     }
-    for (auto it = fs::recursive_directory_iterator(path_, error);
-         !error && it != fs::recursive_directory_iterator(); it.increment(error)) {
-      std::error_code ignored;
-      if (it->path().filename().string().find(".partial-") != std::string::npos)
-        fs::remove(it->path(), ignored);
+    if (has(settings_name)) {
+      remove_partial_files(path_);
+      for (const char* name : {"state", "warmup", "model"}) remove_partial_files(file(name));
     }
   } catch (...) {
     ::close(lock_);
@@ -193,31 +220,41 @@ void run_folder::complete(pipeline_options& options, stage which) const {
   }
 }
 
+bool run_folder::has_left(stage which) const {
+  if (which == stage::data)
+    return has_left(stage::warmup) || has_left(stage::select) || has_left(stage::finetune);
+  const auto outputs = settings_.find("outputs");
+  return (outputs != settings_.end() && outputs->contains(name_of(which))) ||
+         has("state/" + std::string(name_of(which)));
+}
+
 void run_folder::begin(stage which, const pipeline_options& options,
                        const std::vector<std::pair<std::string, std::string>>& inputs) {
   const json values = values_of(which, options);
   ordered_json& known = settings_["stages"];
-  if (const auto before = known.find(name_of(which)); before != known.end()) {
+  const bool fixed = has_left(which);
+  const std::string here = ", as when " + std::string(name_of(which)) + " began in " + path_;
+  if (const auto before = known.find(name_of(which)); fixed && before != known.end()) {
     for (const auto& [name, value] : values.items())
       if (!before->contains(name) || json((*before)[name]) != value)
-        throw input_error(file(settings_name), name, value.dump(),
-                          (before->contains(name) ? (*before)[name].dump() : "nothing") +
-                              ", as when " + std::string(name_of(which)) +
-                              " began (or take another folder)");
+        throw input_error("command line", name, value.dump(),
+                          (before->contains(name) ? (*before)[name].dump() : "nothing") + here +
+                              " (or take another folder)");
   }
   for (const auto& [option, path] : inputs) {
     const std::string found = fingerprint(path);
+    ordered_json entry{
+        {"option", option}, {"path", path}, {"bytes", bytes_of(path)}, {"fingerprint", found}};
     bool listed = false;
-    for (const auto& input : settings_["inputs"]) {
+    for (auto& input : settings_["inputs"]) {
       if (input["option"] != option) continue;
       listed = true;
-      if (input["fingerprint"] != found)
+      if (fixed && input["fingerprint"] != found)
         throw input_error(path, "contents", "fingerprint " + found,
-                          input["fingerprint"].get<std::string>() + ", as when the run began");
+                          input["fingerprint"].get<std::string>() + here);
+      if (!fixed) input = entry;
     }
-    if (!listed)
-      settings_["inputs"].push_back(
-          {{"option", option}, {"path", path}, {"bytes", bytes_of(path)}, {"fingerprint", found}});
+    if (!listed) settings_["inputs"].push_back(entry);
   }
   known[std::string(name_of(which))] = values;
   ordered_json& all = settings_["options"];
@@ -227,14 +264,37 @@ void run_folder::begin(stage which, const pipeline_options& options,
   write_settings();
 }
 
+void run_folder::finish(stage which, const std::vector<std::string>& files) {
+  ordered_json made = ordered_json::object();
+  for (const std::string& name : files) made[name] = fingerprint(file(name));
+  settings_["outputs"][std::string(name_of(which))] = made;
+  write_settings();
+}
+
+bool run_folder::is_done(stage which) const {
+  const auto outputs = settings_.find("outputs");
+  if (outputs == settings_.end() || !outputs->contains(name_of(which))) return false;
+  for (const auto& [name, made] : (*outputs)[std::string(name_of(which))].items()) {
+    const std::string found = has(name) ? fingerprint(file(name)) : "nothing";
+    if (made != found)
+      throw input_error(file(name), "contents", found,
+                        made.dump() + ", what " + std::string(name_of(which)) +
+                            " made (restore it, or take another folder)");
+  }
+  return true;
+}
+
 void run_folder::describe_model(ordered_json model) {
   settings_["model"] = std::move(model);
   write_settings();
 }
 
-std::string run_folder::key() const {
+std::string run_folder::key(stage last) const {
   digest sum;
-  sum.add(settings_["stages"].dump());
+  for (const stage which : stages)
+    if (const auto values = settings_["stages"].find(name_of(which));
+        values != settings_["stages"].end() && which <= last)
+      sum.add(std::string(name_of(which)) + json(*values).dump());
   for (const auto& input : settings_["inputs"])
     sum.add(input["option"].get<std::string>() + " " + input["fingerprint"].get<std::string>());
   return sum.text();

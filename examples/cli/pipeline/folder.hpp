@@ -41,18 +41,26 @@ class run_folder {
   /// before it that has begun.
   void complete(pipeline_options& options, stage which) const;
 
-  /// The stage begins, or goes on, with these options and files.
+  /// The stage begins, or goes on, with these options and files. What a stage (or for `data`, any)
+  /// has left nothing of yet may change.
   /// \param inputs  option and path of each file that the stage reads; folders stand for the
   ///                checkpoint in them
   /// \throws input_error  naming the option or file that differs from what it was
   void begin(stage which, const pipeline_options& options,
              const std::vector<std::pair<std::string, std::string>>& inputs);
 
+  /// The stage is done: digests of what it made are kept, of files that are equal for equal settings.
+  void finish(stage which, const std::vector<std::string>& files);
+  /// Whether finish() was called, in this run or before.
+  /// \throws input_error  if one of its files is missing or not what it was
+  bool is_done(stage which) const;
+
   /// What the report says of the model.
   void describe_model(nlohmann::ordered_json model);
 
-  /// A digest of everything that was told to begin(): what a stage's saved state belongs to.
-  std::string key() const;
+  /// A digest of everything that was told to begin() for stages up to this one: what its saved state
+  /// belongs to.
+  std::string key(stage last) const;
 
   /// Where unfinished stages keep their state; made on first use.
   std::string state_file(std::string_view name);
@@ -64,6 +72,7 @@ class run_folder {
 
  private:
   void write_settings() const;
+  bool has_left(stage which) const;
 
   std::string path_;
   int lock_ = -1;

@@ -53,7 +53,10 @@ void read_name(const json& from, Enum& to, std::optional<Enum> (*parse)(std::str
   to = *found;
 }
 void read(const json& from, precision& to) {
-  to = from.get_ref<const std::string&>() == "float64" ? precision::float64 : precision::float32;
+  const auto& name = from.get_ref<const std::string&>();
+  if (name != "float32" && name != "float64")
+    throw usage_error("settings.json: no such name: " + from.dump());
+  to = name == "float64" ? precision::float64 : precision::float32;
 }
 void read(const json& from, confidence& to) {
   read_name(from, to, confidence_from);
@@ -96,7 +99,7 @@ constexpr std::array all{
     make<&o::final_learning_rate>("--final-learning-rate", warmup | finetune),
     make<&o::batch_size>("--batch-size", warmup | finetune),
     make<&o::micro_batch_size>("--micro-batch-size", warmup | select | finetune),
-    make<&o::checkpoint>("--checkpoint", select),
+    make<&o::checkpoint>("--checkpoint", warmup | select),
     make<&o::lambda>("--lambda", select),
     make<&o::tau>("--tau", select),
     make<&o::confidence>("--confidence", select),
@@ -127,7 +130,7 @@ budget_text parse(std::string_view option, const std::string& text) {
   const char* const end = text.data() + text.size();
   budget_text out;
   if (const auto [at, error] = std::from_chars(text.data(), end, out.count); at == end) {
-    if (error != std::errc{} || out.count < 1) refuse("a count must be at least 1");
+    if (error != std::errc{} || out.count < 1) refuse("a count must lie in [1, 2^63)");
     if (out.count == 1) return {0, 1};
     return out;
   }
@@ -139,8 +142,11 @@ budget_text parse(std::string_view option, const std::string& text) {
 }
 
 void require(bool holds, std::string_view option, const json& value, std::string_view rule) {
-  if (!holds)
-    throw usage_error(std::string(option) + " " + value.dump() + ": " + std::string(rule));
+  if (holds) return;
+  const bool number = value.is_number_float() && !std::isfinite(value.get<double>());
+  throw usage_error(std::string(option) + " " +
+                    (number ? std::to_string(value.get<double>()) : value.dump()) + ": " +
+                    std::string(rule));
 }
 
 }  // namespace
@@ -199,6 +205,15 @@ void check_options(const pipeline_options& options) {
           options.anchor_count.value_or(0), "cannot be given with --anchors");
   require(options.step == step_geometry::plain || options.curvature != "none", "--step", "adamw",
           "divides by the curvature, so --curvature none cannot be");
+  require(options.save_every >= 0 && std::isfinite(options.save_every), "--save-every",
+          options.save_every, "must be finite and not negative");
+  require(options.micro_batch_size >= 1, "--micro-batch-size", options.micro_batch_size,
+          "must be at least 1");
+  require(options.batch_size >= 1, "--batch-size", options.batch_size, "must be at least 1");
+  require(options.epochs >= 0 && options.warmup_epochs >= 0, "--epochs", options.epochs,
+          "must not be negative");
+  require(!options.compare_full || options.order == score_order::diagonal, "--compare-full",
+          dualsft::name_of(options.order), "compares --order diagonal with full order only");
   (void)parse("--data-budget", options.data_budget);
   (void)parse("--parameter-budget", options.parameter_budget);
 }

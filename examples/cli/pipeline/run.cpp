@@ -3,6 +3,7 @@
 
 #include <dualsft/execution.hpp>
 #include <dualsft/llm/checkpoint.hpp>
+#include <dualsft/llm/parameter_files.hpp>
 #include <ostream>
 
 #include "../score.hpp"
@@ -39,9 +40,13 @@ inputs data_files(const pipeline_options& options) {
   return files;
 }
 
+inputs checkpoint_files(const pipeline_options& options) {
+  if (options.checkpoint.empty()) return {};
+  return {{"--checkpoint", options.checkpoint}};
+}
+
 inputs selection_files(const pipeline_options& options) {
-  inputs files;
-  if (!options.checkpoint.empty()) files.emplace_back("--checkpoint", options.checkpoint);
+  inputs files = checkpoint_files(options);
   for (const char* name : {"rms", "second-moment", "none"})
     if (options.curvature == name) return files;
   files.emplace_back("--curvature", options.curvature);
@@ -62,6 +67,28 @@ ordered_json model_facts(const run_data& data, const pipeline_options& options) 
           {"dtype", detail::row_of(source.type(0)).name}};
 }
 
+/// What would otherwise be found out behind hours of work.
+void check_against_model(const run_data& data, const pipeline_options& options) {
+  const parameter_layout layout = llm::map_transformer(data.folder.config).layout;
+  const safetensors_checkpoint files(options.model);
+  for (const tensor_type type : llm::weight_source(files, layout).types())
+    if (type == tensor_type::f64 && options.precision == precision::float32)
+      throw usage_error("--precision float32: " + options.model +
+                        " stores F64, whose other bits would be lost; give --precision float64");
+  if (!options.checkpoint.empty()) {
+    const safetensors_checkpoint checkpoint(options.checkpoint);
+    const llm::weight_source fits(checkpoint, layout);
+  }
+  for (const auto& [option, path] : selection_files(options))
+    if (option == "--curvature") llm::check_parameter_values(path, layout);
+  (void)budget_of("--parameter-budget", options.parameter_budget, layout.size());
+  const index_t wanted = budget_of("--data-budget", options.data_budget, data.split.candidates());
+  const auto pool = static_cast<index_t>(data.split.pool.size());
+  if (wanted > pool && !takes_all("--data-budget", options.data_budget))
+    throw usage_error("--data-budget " + options.data_budget + ": the pool has only " +
+                      std::to_string(pool) + " examples, the warmup the others");
+}
+
 void summarise(const run_folder& folder, const pipeline_options& options, std::ostream& out) {
   ordered_json all = ordered_json::object();
   for (const char* name : {"summary.json", "finetune.json"})
@@ -74,42 +101,29 @@ void summarise(const run_folder& folder, const pipeline_options& options, std::o
   }
   if (all.contains("selection")) {
     const ordered_json& s = all["selection"];
-    out << "scored " << s["examples"] << " examples x " << s["parameters"] << " parameters, order "
-        << s["order"].get<std::string>() << ", step " << s["step"].get<std::string>() << ", by "
-        << s["strategy"].get<std::string>() << ", in " << s["seconds"] << " s\n"
-        << "conservation gap    " << s["conservation_gap"] << "\n"
-        << "parameters          " << s["parameter_budget"] << " selected, boundary gap "
-        << s["parameter_boundary_gap"] << "\n"
-        << "examples            " << s["data_budget"] << " selected, boundary gap "
-        << s["data_boundary_gap"] << "\n";
-    if (!s["cost"]["selection_over_epoch"].is_null())
-      out << "cost                " << s["cost"]["selection_over_epoch"]
+    out << "scored " << s.at("examples") << " examples x " << s.at("parameters")
+        << " parameters, order " << s.at("order").get<std::string>() << ", step "
+        << s.at("step").get<std::string>() << ", by " << s.at("strategy").get<std::string>()
+        << ", in " << s.at("seconds") << " s\n"
+        << "conservation gap    " << s.at("conservation_gap") << "\n"
+        << "parameters          " << s.at("parameter_budget") << " selected, boundary gap "
+        << s.at("parameter_boundary_gap") << "\n"
+        << "examples            " << s.at("data_budget") << " selected, boundary gap "
+        << s.at("data_boundary_gap") << "\n";
+    if (!s.at("cost").at("selection_over_epoch").is_null())
+      out << "cost                " << s.at("cost").at("selection_over_epoch")
           << " epochs over the pool, warmup included\n";
   }
   if (all.contains("finetune")) {
     const ordered_json& f = all["finetune"];
-    out << "fine-tuned          " << f["trained_parameters"] << " parameters on " << f["examples"]
-        << " examples, " << f["steps"] << " steps; validation loss " << f["validation_loss_before"]
-        << " -> " << f["validation_loss_after"] << "\n";
+    out << "fine-tuned          " << f.at("trained_parameters") << " parameters on "
+        << f.at("examples") << " examples, " << f.at("steps") << " steps; validation loss "
+        << f.at("validation_loss_before") << " -> " << f.at("validation_loss_after") << "\n";
   }
   out << "written to          " << folder.path() << "\n";
 }
 
 }  // namespace
-
-bool is_done(const run_folder& folder, stage which) {
-  switch (which) {
-    case stage::warmup:
-      return folder.has("warmup_losses.json");
-    case stage::select:
-      return folder.has("summary.json");
-    case stage::finetune:
-      return folder.has("finetune.json");
-    case stage::data:
-      break;
-  }
-  return false;
-}
 
 void run_pipeline(pipeline_command command, pipeline_options options, std::ostream& out) {
   const stage last = last_stage(command);
@@ -125,12 +139,14 @@ void run_pipeline(pipeline_command command, pipeline_options options, std::ostre
   const pipeline_options common = told(stage::data);
   if (common.model.empty()) throw usage_error("--model is required");
   if (common.train.empty()) throw usage_error("--train is required");
-  check_options(told(last));
-  folder.begin(stage::data, common, data_files(common));
+  const pipeline_options last_options = told(last);
+  check_options(last_options);
+  // Nothing is settled before it is known to be possible.
   const run_data data = read_run_data(common);
+  check_against_model(data, last_options);
+  folder.begin(stage::data, common, data_files(common));
   folder.describe_model(model_facts(data, common));
 
-  const pipeline_options last_options = told(last);
   const bool plain = last == stage::finetune &&
                      takes_all("--data-budget", last_options.data_budget) &&
                      takes_all("--parameter-budget", last_options.parameter_budget);
@@ -139,12 +155,11 @@ void run_pipeline(pipeline_command command, pipeline_options options, std::ostre
     check_options(selecting);
     if (command == pipeline_command::warmup || needs_warmup(data, selecting)) {
       pipeline_options warming = told(stage::warmup);
-      // Whether theta moves, and what is read of it, is the selection's affair.
-      warming.checkpoint = selecting.checkpoint;
+      // What is read of it is the selection's affair.
       warming.order = selecting.order;
       warming.step = selecting.step;
       warming.curvature = selecting.curvature;
-      folder.begin(stage::warmup, warming, {});
+      folder.begin(stage::warmup, warming, checkpoint_files(warming));
       warmup_stage(folder, data, warming);
     }
     if (last >= stage::select) {
@@ -156,7 +171,12 @@ void run_pipeline(pipeline_command command, pipeline_options options, std::ostre
     folder.begin(stage::finetune, last_options, {});
     finetune_stage(folder, data, last_options);
   }
-  summarise(folder, options, out);
+  try {
+    summarise(folder, options, out);
+  } catch (const json::exception& error) {
+    throw input_error(folder.path(), "summary.json, finetune.json", error.what(),
+                      "what this program wrote");
+  }
 }
 
 }  // namespace dualsft::cli

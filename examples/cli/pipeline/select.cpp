@@ -25,8 +25,8 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 /// Selection at theta_w, step by step. Memory beyond the model, in scalars per parameter (float; G
-/// is double): at most 4, and one block of gradients. Full and joint order and --compare-full need
-/// more.
+/// is double): at most 4, and one block of gradients; with anchors, their logits too, student's and
+/// teacher's, of one anchor at least. Full and joint order and --compare-full need more.
 ///
 ///     validation, anchors   v in double, theta_0 for the teacher, one gradient
 ///     pool                  v, D, G                  then p takes v's place
@@ -41,6 +41,7 @@ class selection {
         data_(data),
         options_(options),
         policy_{options.threads},
+        timer_(options.save_every),
         model_(data.folder.load<S>(data.corpus, {.threads = options.threads})) {
     rule_ = {options.order, options.step,
              options.eta.value_or(options.learning_rate / static_cast<double>(pool().size()))};
@@ -71,7 +72,8 @@ class selection {
   void move_to_theta_w() {
     const std::string place =
         !options_.checkpoint.empty() ? options_.checkpoint : folder_.file("warmup");
-    if (options_.checkpoint.empty() && !folder_.has("warmup/config.json")) return;  // theta_0
+    if (options_.checkpoint.empty() && options_.warmup_epochs == 0) return;  // theta_0
+    if (options_.checkpoint.empty() && data_.split.warmup.empty()) return;
     llm::read_weights(safetensors_checkpoint(place), layout(), model_.parameters());
   }
 
@@ -90,7 +92,7 @@ class selection {
     });
     for (double& x : sums_.sum) x /= static_cast<double>(list.size());
     check_finite("v", sums_.sum);
-    state_writer to(folder_.state_file("validation"), folder_.key(), json::object());
+    state_writer to(folder_.state_file("validation"), folder_.key(stage::select), json::object());
     to.values(std::span<const S>(narrow(sums_.sum)));
     to.commit();
     sums_.examples = 0;
@@ -121,7 +123,7 @@ class selection {
     }
     direction_.p = narrow(sums_.sum);
     sums_ = {};
-    state_writer to(folder_.state_file("slope"), folder_.key(), json::object());
+    state_writer to(folder_.state_file("slope"), folder_.key(stage::select), json::object());
     to.values(std::span<const S>(direction_.p));
     to.commit();
     stage_header_ = json::object();
@@ -314,6 +316,8 @@ class selection {
     measure_utility(outcome);
     stages_.push_back(clock.json());
     write_selection_report(folder_, data_, options_, layout(), outcome, stages_);
+    folder_.finish(stage::select, {"pool_indices.npy", "data_scores.npy", "selected_examples.npy",
+                                   "selected.jsonl", "parameter_mask.safetensors"});
     for (const char* name : {"select", "validation", "slope"}) folder_.remove_state(name);
   }
 
@@ -342,7 +346,7 @@ class selection {
         rule_.step == step_geometry::adamw ? curvature() : std::vector<S>();
     const std::vector<S> product = hessian_of(hessian_direction<S>(full, sums_.sum, proxy));
     std::vector<S> v(static_cast<std::size_t>(d()));
-    state_reader from(folder_.state_file("slope"), folder_.key());
+    state_reader from(folder_.state_file("slope"), folder_.key(stage::select));
     from.values(v);
     const projection<S> direction =
         project<exec::cpu, S>(policy_, full, std::move(v), sums_.sum, {proxy, product});
@@ -355,7 +359,7 @@ class selection {
     });
     return full_order_agreement(policy_, layout(), columns,
                                 parameter_scores<S>(sums_.sum, direction, {}), outcome, rows.scores,
-                                options_.absolute);
+                                options_);
   }
 
   /// Predicted: the interaction mass of what was selected. Realised: by how much J falls when the
@@ -373,15 +377,12 @@ class selection {
     });
     {
       std::vector<S> v_val(static_cast<std::size_t>(d()));
-      state_reader from(folder_.state_file("validation"), folder_.key());
+      state_reader from(folder_.state_file("validation"), folder_.key(stage::select));
       from.values(v_val);
       outcome.alignment = cosine<S, double>(v_val, sums.sum);
     }
     outcome.diversity = diversity(std::as_const(model_), chosen, options_.micro_batch_size);
-    outcome.predicted = 0;
-    for (const index_t j : outcome.mask.selected.indices())
-      outcome.predicted += rule_.eta * sums.sum[static_cast<std::size_t>(j)] *
-                           static_cast<double>(direction_.p[static_cast<std::size_t>(j)]);
+    outcome.predicted = predict(outcome.mask.selected, sums.sum);
     direction_.p = {};
     const std::vector<S> proxy =
         rule_.step == step_geometry::adamw ? curvature() : std::vector<S>();
@@ -404,6 +405,31 @@ class selection {
     outcome.realised = before - objective();
     outcome.objective = before;
     move_to_theta_w();
+  }
+
+  /// The interaction mass of the selected examples and parameters; in joint order, whose p belongs
+  /// to one side alone, the utility of both together.
+  double predict(const index_set& mask, std::span<const double> gradient) {
+    const bool joint = rule_.order == score_order::joint;
+    std::vector<S> v(joint ? static_cast<std::size_t>(d()) : 0);
+    if (joint) {
+      state_reader from(folder_.state_file("slope"), folder_.key(stage::select));
+      from.values(v);
+    }
+    double sum = 0;
+    for (const index_t j : mask.indices()) {
+      const auto at = static_cast<std::size_t>(j);
+      const double g = gradient[at];
+      if (!joint) {
+        sum += rule_.eta * g * static_cast<double>(direction_.p[at]);
+        continue;
+      }
+      const auto curvature = static_cast<double>(direction_.curvature[at]);  // D'
+      const double slope =
+          static_cast<double>(v[at]) * (rule_.step == step_geometry::adamw ? curvature : 1.0);
+      sum += rule_.eta * g * (slope - 0.5 * rule_.eta * curvature * g);
+    }
+    return sum;
   }
 
   // ---- saving -----------------------------------------------------------------------------------
@@ -439,33 +465,36 @@ class selection {
   }
 
   void save_now_and_then(const stage_clock& clock) {
-    const auto now = std::chrono::steady_clock::now();
     const bool stop = interruption_requested();
-    if (!stop && std::chrono::duration<double>(now - saved_).count() < options_.save_every) return;
+    if (!stop && !timer_.due()) return;
     clock.save(stage_header_);
     save();
     if (stop) throw interrupted();
   }
 
   void save() {
+    timer_.begin();
     json header{{"phase", static_cast<int>(phase_)},
                 {"examples", sums_.examples},
                 {"second_order_share", direction_.second_order_share},
                 {"stages", stages_},
                 {"stage", stage_header_}};
-    state_writer to(folder_.state_file("select"), folder_.key(), std::move(header));
+    state_writer to(folder_.state_file("select"), folder_.key(stage::select), std::move(header));
     to.values(std::span<const S>(direction_.p));
     to.values(std::span<const S>(direction_.curvature));
     to.values(std::span<const double>(sums_.sum));
     to.values(std::span<const double>(sums_.squares));
     to.values(std::span<const double>(scores_));
     to.commit();
-    saved_ = std::chrono::steady_clock::now();
+    timer_.end();
   }
 
   void resume() {
     if (!folder_.has("state/select")) return;
-    state_reader from(folder_.state_file("select"), folder_.key());
+    for (const char* name : {"validation", "slope"})  // what the end needs, before hours of work
+      if (folder_.has(std::string("state/") + name))
+        state_reader(folder_.state_file(name), folder_.key(stage::select));
+    state_reader from(folder_.state_file("select"), folder_.key(stage::select));
     phase_ = static_cast<phase>(std::clamp<index_t>(from.number("phase"), 0, 3));
     sums_.examples = from.number("examples");
     direction_.rule = rule_;
@@ -477,12 +506,30 @@ class selection {
     from.values(sums_.sum);
     from.values(sums_.squares);
     from.values(scores_);
+    for (const auto& [name, after] :
+         {std::pair{"validation", phase::validation}, std::pair{"slope", phase::anchors}})
+      if (phase_ > after && !folder_.has(std::string("state/") + name))
+        throw input_error(folder_.file(std::string("state/") + name), "file", "nothing",
+                          "what was saved (remove the folder state/ to begin select anew)");
+    const auto none_or_d = [&](std::size_t size) {
+      return size == 0 || size == static_cast<std::size_t>(d());
+    };
+    const std::size_t list = phase_ == phase::validation ? data_.split.validation.size()
+                             : phase_ == phase::anchors  ? data_.split.anchors.size()
+                                                         : pool().size();
+    if (sums_.examples < 0 || static_cast<std::size_t>(sums_.examples) > list ||
+        scores_.size() > pool().size() || !none_or_d(sums_.sum.size()) ||
+        !none_or_d(sums_.squares.size()) || !none_or_d(direction_.p.size()) ||
+        !none_or_d(direction_.curvature.size()))
+      throw input_error(folder_.file("state/select"), "sizes", "those of another run",
+                        "this run's (remove the folder state/ to begin select anew)");
   }
 
   run_folder& folder_;
   const run_data& data_;
   const pipeline_options& options_;
   exec::cpu policy_;
+  save_timer timer_;
   model_type model_;
   score_rule rule_;
   index_t parameter_budget_ = 0, data_budget_ = 0;
@@ -493,13 +540,12 @@ class selection {
   std::vector<double> scores_;
   ordered_json stages_ = ordered_json::array();
   json stage_header_ = json::object();
-  std::chrono::steady_clock::time_point saved_ = std::chrono::steady_clock::now();
 };
 
 }  // namespace
 
 void select_stage(run_folder& folder, const run_data& data, const pipeline_options& options) {
-  if (is_done(folder, stage::select)) return;
+  if (folder.is_done(stage::select)) return;
   if (options.precision == precision::float64)
     selection<double>(folder, data, options).run();
   else

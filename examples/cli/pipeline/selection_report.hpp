@@ -8,6 +8,7 @@
 #include <dualsft/layout.hpp>
 #include <dualsft/overlap.hpp>
 #include <dualsft/projection.hpp>
+#include <dualsft/quota.hpp>
 #include <dualsft/subset.hpp>
 #include <dualsft/topk.hpp>
 #include <nlohmann/json.hpp>
@@ -76,7 +77,7 @@ void write_parameter_statistics(const run_folder& folder, const parameter_layout
     edges.push_back(-largest * std::pow(10.0, -static_cast<double>(i) / per_decade));
   for (int i = side; i >= 0; --i) edges.push_back(-edges[static_cast<std::size_t>(i)]);
   std::vector<index_t> counts(edges.size() - 1);
-  if (largest > 0) {
+  if (largest > 1e-290) {  // below, the innermost edges would not be normal numbers
     for (const parameter_block& block : layout.blocks())
       for_each_piece(block, [&](std::span<const double> piece) {
         for (const double s : piece) {
@@ -99,7 +100,8 @@ template <class Policy, class Columns, class FullColumns>
 nlohmann::ordered_json full_order_agreement(const Policy& policy, const parameter_layout& layout,
                                             const Columns& columns, const FullColumns& full,
                                             const selection_facts& facts,
-                                            const std::vector<double>& full_rows, bool absolute) {
+                                            const std::vector<double>& full_rows,
+                                            const pipeline_options& options) {
   double column_error = 0;
   constexpr index_t chunk = 1 << 14;
   std::vector<double> a(chunk), b(chunk);
@@ -114,10 +116,14 @@ nlohmann::ordered_json full_order_agreement(const Policy& policy, const paramete
   for (std::size_t i = 0; i < full_rows.size(); ++i)
     row_error = std::max(row_error, std::abs(full_rows[i] - facts.rows.scores[i]));
   const topk_result mask =
-      topk(policy, full,
-           {.k = facts.mask.selected.size(), .by = absolute ? topk_by::magnitude : topk_by::value});
+      topk_with_quotas(policy, full, layout,
+                       {.k = facts.mask.selected.size(),
+                        .layer_share = options.layer_quota,
+                        .module_share = options.module_quota,
+                        .by = options.absolute ? topk_by::magnitude : topk_by::value})
+          .selection;
   std::vector<double> ranked = full_rows;
-  if (absolute)
+  if (options.absolute)
     for (double& score : ranked) score = std::abs(score);
   const auto rows = static_cast<index_t>(full_rows.size());
   const example_selection subset =

@@ -25,7 +25,4 @@ void select_stage(run_folder& folder, const run_data& data, const pipeline_optio
 /// theta_0 -> model/, on the selected examples and coordinates.
 void finetune_stage(run_folder& folder, const run_data& data, const pipeline_options& options);
 
-/// Whether what a stage makes is there.
-bool is_done(const run_folder& folder, stage which);
-
 }  // namespace dualsft::cli

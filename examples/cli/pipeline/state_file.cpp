@@ -46,7 +46,7 @@ state_reader::state_reader(std::string path, const std::string& key)
   if (all.size() >= tail) std::memcpy(&digest, all.data() + (all.size() - tail), tail);
   if (all.size() < tail || mixed(0, all.first(all.size() - tail)) != digest)
     throw input_error(path_, "digest", "damaged contents",
-                      "what was written (remove the file to begin the stage anew)");
+                      "what was written (remove the folder state/ to begin the stage anew)");
   end_ = all.size() - tail;
   const auto* const text = reinterpret_cast<const char*>(all.data());
   const auto* const line = static_cast<const char*>(std::memchr(text, '\n', end_));
@@ -57,7 +57,7 @@ state_reader::state_reader(std::string path, const std::string& key)
   const auto found = header_.is_object() ? header_.find("key") : header_.end();
   if (!header_.is_object() || found == header_.end() || *found != key)
     throw input_error(path_, "key", "the state of other settings or files",
-                      "that of this run (remove the file to begin the stage anew)");
+                      "that of this run (remove the folder state/ to begin the stage anew)");
 }
 
 index_t state_reader::number(const char* name) const {

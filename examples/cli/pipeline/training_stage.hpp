@@ -34,19 +34,20 @@ struct loss_curve {
 
 /// Trains, saving every options.save_every seconds and when a signal asks to stop.
 ///
-/// \param name   of the stage: its progress and its state file
+/// \param which  names its progress and its state file
 /// \param save   save(state_writer&): what changes besides the optimizer
 /// \param load   load(state_reader&): the same, back
 /// \param clock  goes on from what was saved
 /// \throws interrupted      after saving
 /// \throws numerical_error  if a gradient is not finite; what was saved stays
 template <class Model, class Optimizer, class Save, class Load>
-loss_curve train_stage(const std::string& name, run_folder& folder, const run_data& data,
+loss_curve train_stage(stage which, run_folder& folder, const run_data& data,
                        const pipeline_options& options, const exec::cpu& policy, Model& model,
                        Optimizer& optimizer, example_span examples, training_options training,
                        stage_clock& clock, Save&& save, Load&& load) {
   loss_curve curve;
-  const std::string state = folder.state_file(name), key = folder.key();
+  const std::string name(name_of(which));
+  const std::string state = folder.state_file(name), key = folder.key(which);
   if (folder.has("state/" + name)) {
     state_reader from(state, key);
     training.first_step = from.number("steps");
@@ -63,15 +64,16 @@ loss_curve train_stage(const std::string& name, run_folder& folder, const run_da
   const index_t epoch_tokens = data.tokens(examples);
 
   progress bar(name, total, "steps", training.first_step);
-  auto saved = std::chrono::steady_clock::now();
+  save_timer timer(options.save_every);
   const auto write_state = [&](index_t steps) {
+    timer.begin();
     nlohmann::json header{{"steps", steps}, {"curve", curve.steps}};
     clock.save(header);
     state_writer to(state, key, std::move(header));
     save(to);
     to.optimizer(optimizer);
     to.commit();
-    saved = std::chrono::steady_clock::now();
+    timer.end();
   };
   bool stopped = false;
   training.on_step = [&](const training_step& step) {
@@ -81,9 +83,7 @@ loss_curve train_stage(const std::string& name, run_folder& folder, const run_da
     // Epochs are cut into the same batches of other examples: steps weigh equally on average.
     clock.set_tokens(epoch_tokens * done / per_epoch);
     stopped = interruption_requested();
-    const double since =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - saved).count();
-    if (done < total && (stopped || since >= options.save_every)) write_state(done);
+    if (done < total && (stopped || timer.due())) write_state(done);
     return !stopped;
   };
   train(policy, model, optimizer, examples, training);

@@ -33,8 +33,8 @@ void warm_up(run_folder& folder, const run_data& data, const pipeline_options& o
                                   .final_learning_rate = moves ? options.final_learning_rate : 0,
                                   .seed = options.seed};
   const loss_curve curve = train_stage(
-      "warmup", folder, data, options, policy, model, optimizer, data.split.warmup, training, clock,
-      [&](state_writer& to) { to.values(std::span<const S>(model.parameters())); },
+      stage::warmup, folder, data, options, policy, model, optimizer, data.split.warmup, training,
+      clock, [&](state_writer& to) { to.values(std::span<const S>(model.parameters())); },
       [&](state_reader& from) { from.values(model.parameters()); });
   const index_t steps = curve.total;
 
@@ -46,11 +46,15 @@ void warm_up(run_folder& folder, const run_data& data, const pipeline_options& o
   losses["cost"] = clock.json();
   if (moves) {
     llm::copy_checkpoint_files(options.model, folder.file("warmup"), llm::config_file::leave);
-    llm::write_checkpoint<S>(
-        folder.file("warmup"), llm::read_config_text(options.model), model.layout(),
-        model.parameters(), {.type = std::same_as<S, float> ? tensor_type::f32 : tensor_type::f64});
+    llm::write_checkpoint<S>(folder.file("warmup"), llm::read_config_text(options.model),
+                             model.layout(), model.parameters(),
+                             {.type = std::same_as<S, float> ? tensor_type::f32 : tensor_type::f64,
+                              .shard_bytes = std::numeric_limits<index_t>::max()});
   }
   folder.write(curve_file, losses);
+  std::vector<std::string> made{moments_file};
+  if (moves) made.emplace_back("warmup/model.safetensors");
+  folder.finish(stage::warmup, made);
   folder.remove_state("warmup");
 }
 
@@ -60,7 +64,7 @@ void warmup_stage(run_folder& folder, const run_data& data, const pipeline_optio
   if (!options.checkpoint.empty() && folder.has("warmup/config.json"))
     throw usage_error("--checkpoint " + options.checkpoint + ": " + folder.path() +
                       " has a warmup of its own; take another folder");
-  if (is_done(folder, stage::warmup) || !needs_warmup(data, options)) return;
+  if (folder.is_done(stage::warmup) || !needs_warmup(data, options)) return;
   if (options.precision == precision::float64)
     warm_up<double>(folder, data, options);
   else

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <dualsft/llm/transformer.hpp>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -11,6 +12,7 @@ namespace dualsft::llm {
 struct generation_options {
   index_t max_tokens = 256;          ///< at most so many are added
   std::vector<token_id> stop_ids{};  ///< generation ends before any of these; usually eos
+  std::function<void()> on_token{};  ///< called for each token; may throw to stop
 };
 
 /// Greedy continuation of a prompt, with the keys and values of what was read kept, so that each new
@@ -43,15 +45,13 @@ class generator {
               "ids must lie in the vocabulary", "id", id, "vocabulary", model_.classes());
 
     seen_ = 0;
-    for (cache& c : caches_) {
-      c.keys.resize(length + options.max_tokens, kv_width());
-      c.values.resize(length + options.max_tokens, kv_width());
-    }
+    reserve(length);
     std::vector<token_id> out;
     if (options.max_tokens == 0) return out;
     for (token_id next = read(prompt);; next = read({&out.back(), 1})) {
       if (std::ranges::find(options.stop_ids, next) != options.stop_ids.end()) return out;
       out.push_back(next);
+      if (options.on_token) options.on_token();
       if (static_cast<index_t>(out.size()) == options.max_tokens) return out;
     }
   }
@@ -64,10 +64,22 @@ class generator {
     row_matrix keys, values;
   };
 
+  /// Room for so many tokens, with what is kept put back; doubled, so that growth costs little.
+  void reserve(index_t tokens) {
+    for (cache& c : caches_) {
+      if (seen_ == 0) c.keys.resize(0, kv_width()), c.values.resize(0, kv_width());
+      if (c.keys.rows() >= tokens) continue;
+      const index_t rows = std::max(tokens, 2 * c.keys.rows());
+      c.keys.conservativeResize(rows, kv_width());
+      c.values.conservativeResize(rows, kv_width());
+    }
+  }
+
   index_t kv_width() const { return model_.config().kv_heads * model_.config().head_size; }
 
   /// Takes the tokens in and says which comes next.
   token_id read(std::span<const token_id> ids) {
+    reserve(seen_ + static_cast<index_t>(ids.size()));
     const detail::decoder<S> layers = model_.network();
     detail::packed_tokens tokens;
     for (std::size_t t = 0; t < ids.size(); ++t) {
@@ -98,7 +110,9 @@ class generator {
   /// state_.o from state_.q and all keys up to each query's own.
   void attend(const detail::attention_shape& shape, cache& c) {
     state_.o.resize(state_.q.rows(), state_.q.cols());
-    model_.pool_->tasks(shape.heads, [&](index_t head, int) {
+    const index_t each = 4 * state_.q.rows() * seen_ * shape.head_size;
+    const index_t grain = (index_t{1} << 21) / std::max<index_t>(1, each);
+    model_.pool_->tasks(shape.heads, grain, [&](index_t head, int) {
       const index_t size = shape.head_size, kv = head / shape.group() * size;
       Eigen::Array<S, Eigen::Dynamic, 1> p;
       for (index_t t = 0; t < state_.q.rows(); ++t) {

@@ -51,11 +51,15 @@ struct model_folder {
   }
 
   /// The model itself over a corpus, its weights read from the folder.
+  /// \throws input_error  if the weights are not those of the config, before memory is taken
   template <class S>
   transformer<S> load(std::shared_ptr<const token_corpus> corpus,
-                      const transformer_options& options = {}) const {
+                      transformer_options options = {}) const {
+    const safetensors_checkpoint files(path);
+    const weight_source checked(files, map_transformer(config).layout);
+    options.initialise = false;
     transformer<S> model(config, std::move(corpus), options);
-    read_weights(safetensors_checkpoint(path), model.layout(), model.parameters());
+    read_weights(files, model.layout(), model.parameters());
     return model;
   }
 

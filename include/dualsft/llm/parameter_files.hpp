@@ -72,21 +72,33 @@ void write_parameter_values(const std::string& path, const parameter_layout& lay
   out.finish();
 }
 
-/// Values [d] of a file with floating-point tensors of the layout's names and shapes.
+/// Whether a file has floating-point tensors of the layout's names and shapes, and no others.
+/// \throws input_error  if not
+inline void check_parameter_values(const safetensors_reader& file, const parameter_layout& layout) {
+  detail::check_tensors(file, layout);
+  for (const parameter_block& block : layout.blocks()) {
+    const tensor_info& tensor = file.at(block.name);
+    const std::string field = "tensor " + dualsft::detail::in_quotes(block.name);
+    if (tensor.shape != stored_shape(block))
+      throw input_error(file.path(), field + ", shape", dualsft::detail::shape_text(tensor.shape),
+                        detail::shape_text(block));
+    if (!dualsft::detail::with_stored_float(tensor.type, [](auto) {}))
+      dualsft::detail::refuse_tensor_type(file.path(), tensor, "F64, F32, F16 or BF16");
+  }
+}
+inline void check_parameter_values(const std::string& path, const parameter_layout& layout) {
+  check_parameter_values(safetensors_reader(path), layout);
+}
+
+/// Values [d] of such a file. \throws input_error  as check_parameter_values
 template <class T>
 std::vector<T> read_parameter_values(const std::string& path, const parameter_layout& layout) {
   const safetensors_reader file(path, access_pattern::sequential);
-  detail::check_tensors(file, layout);
+  check_parameter_values(file, layout);
   std::vector<T> values(static_cast<std::size_t>(layout.size()));
-  for (const parameter_block& block : layout.blocks()) {
-    const tensor_info& tensor = file.at(block.name);
-    if (tensor.shape != stored_shape(block))
-      throw input_error(path, "tensor " + dualsft::detail::in_quotes(block.name) + ", shape",
-                        std::to_string(tensor.size) + " elements of another shape",
-                        detail::shape_text(block));
+  for (const parameter_block& block : layout.blocks())
     file.read(block.name, std::span<T>(values).subspan(static_cast<std::size_t>(block.offset),
                                                        static_cast<std::size_t>(block.size())));
-  }
   return values;
 }
 

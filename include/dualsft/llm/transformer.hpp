@@ -58,12 +58,12 @@ class transformer : private detail::transformer_passes<S> {
   using scalar_type = S;
   static constexpr bool internally_threaded = true;
 
-  /// Parameters start as init(0) leaves them.
+  /// Parameters start as init(0) leaves them (d random numbers), or zero: options.initialise.
   /// \throws invalid_argument  if the config breaks a rule, or an id is not in the vocabulary
   transformer(const model_config& config, std::shared_ptr<const token_corpus> corpus,
               const transformer_options& options = {})
       : passes(config, std::move(corpus), options) {
-    init(0);
+    if (options.initialise) init(0);
   }
 
   const model_config& config() const { return fixed_->config; }

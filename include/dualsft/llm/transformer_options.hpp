@@ -17,6 +17,7 @@ struct transformer_options {
   llm::activations activations = activations::keep;
   index_t positions =
       0;  ///< at least so many are prepared; the corpus's longest record in any case
+  bool initialise = true;  ///< false: parameters are zero until they are read
 };
 
 }  // namespace dualsft::llm
