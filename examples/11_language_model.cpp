@@ -12,6 +12,7 @@
 // Output varies: it is measured.
 // Arguments in tests: --seeds 2 --pool 60 --pretrain-records 40 --width 16 --layers 1 --test-records 20
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <dualsft/dualsft.hpp>
@@ -497,8 +498,9 @@ int run(const settings& s) {
         {{"method", row.name}, {"target", target}, {"general", general}, {"clean_share", clean}});
   }
   const auto over_seeds = [&](double seed_state::*member) {
-    std::vector<double> values;
-    for (const seed_state& state : states) values.push_back(state.*member);
+    std::vector<double> values(states.size());
+    std::ranges::transform(states, values.begin(),
+                           [member](const seed_state& state) { return state.*member; });
     return values;
   };
   const auto line = [&](const char* name, double seed_state::*member, const char* format) {
@@ -509,9 +511,8 @@ int run(const settings& s) {
   line("parameter boundary gap", &seed_state::parameter_gap, "%.1e ± %.1e");
   line("data boundary gap", &seed_state::data_gap, "%.1e ± %.1e");
   line("second-order share", &seed_state::share, "%.1e ± %.1e");
-  std::vector<double> cost;
-  for (const seed_state& state : states)
-    cost.push_back(state.selection_seconds / state.epoch_seconds);
+  std::vector<double> cost = over_seeds(&seed_state::selection_seconds);
+  for (std::size_t k = 0; k < cost.size(); ++k) cost[k] /= states[k].epoch_seconds;
   std::printf("%-24s%s epochs over the pool\n", "selection cost",
               cell(summarise(cost), "%.2f ± %.2f").c_str());
   const double seconds =

@@ -110,7 +110,10 @@ void fine_tune_model(run_folder& folder, const run_data& data, const pipeline_op
 }  // namespace
 
 void finetune_stage(run_folder& folder, const run_data& data, const pipeline_options& options) {
-  if (folder.is_done(stage::finetune)) return;
+  if (folder.is_done(stage::finetune)) {
+    folder.remove_state("finetune");  // a killed process may have had no time to
+    return;
+  }
   if (options.precision == precision::float64)
     fine_tune_model<double>(folder, data, options);
   else

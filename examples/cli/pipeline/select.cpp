@@ -24,6 +24,10 @@ namespace {
 using nlohmann::json;
 using nlohmann::ordered_json;
 
+void remove_states(run_folder& folder) {
+  for (const char* name : {"select", "validation", "slope"}) folder.remove_state(name);
+}
+
 /// Selection at theta_w, step by step. Memory beyond the model, in scalars per parameter (float; G
 /// is double): at most 4, and one block of gradients; with anchors, their logits too, student's and
 /// teacher's, of one anchor at least. Full and joint order and --compare-full need more.
@@ -318,7 +322,7 @@ class selection {
     write_selection_report(folder_, data_, options_, layout(), outcome, stages_);
     folder_.finish(stage::select, {"pool_indices.npy", "data_scores.npy", "selected_examples.npy",
                                    "selected.jsonl", "parameter_mask.safetensors"});
-    for (const char* name : {"select", "validation", "slope"}) folder_.remove_state(name);
+    remove_states(folder_);
   }
 
   void write_scores(const parameter_scores<S>& columns, const selection_facts& outcome) {
@@ -545,7 +549,10 @@ class selection {
 }  // namespace
 
 void select_stage(run_folder& folder, const run_data& data, const pipeline_options& options) {
-  if (folder.is_done(stage::select)) return;
+  if (folder.is_done(stage::select)) {
+    remove_states(folder);  // a killed process may have had no time to
+    return;
+  }
   if (options.precision == precision::float64)
     selection<double>(folder, data, options).run();
   else

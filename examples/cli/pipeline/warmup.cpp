@@ -64,7 +64,11 @@ void warmup_stage(run_folder& folder, const run_data& data, const pipeline_optio
   if (!options.checkpoint.empty() && folder.has("warmup/config.json"))
     throw usage_error("--checkpoint " + options.checkpoint + ": " + folder.path() +
                       " has a warmup of its own; take another folder");
-  if (folder.is_done(stage::warmup) || !needs_warmup(data, options)) return;
+  if (folder.is_done(stage::warmup)) {
+    folder.remove_state("warmup");  // a killed process may have had no time to
+    return;
+  }
+  if (!needs_warmup(data, options)) return;
   if (options.precision == precision::float64)
     warm_up<double>(folder, data, options);
   else
