@@ -283,7 +283,9 @@ TEST_CASE("stages one by one give the bytes of run, and run leaves the rest of t
   }
   const auto a = results(s.folder / "a"), b = results(s.folder / "b");
   CHECK(a.size() == b.size());
-  for (const auto& [name, bytes] : a) {
+  for (const auto& entry : a) {  // clang 14 captures no structured bindings
+    const std::string& name = entry.first;
+    const std::string& bytes = entry.second;
     INFO(name);
     CHECK(b.at(name) == bytes);
   }
@@ -351,7 +353,9 @@ TEST_CASE("killed at random moments, a run goes on to the same bytes") {
     REQUIRE(end.code == 0);
     const auto a = results(s.folder / ("whole-" + order)), b = results(s.folder / out);
     CHECK(a.size() == b.size());
-    for (const auto& [name, bytes] : a) {
+    for (const auto& entry : a) {
+      const std::string& name = entry.first;
+      const std::string& bytes = entry.second;
       INFO(name);
       REQUIRE(b.contains(name));
       CHECK(b.at(name) == bytes);

@@ -134,18 +134,20 @@ TEST_CASE("numbers") {
 
 TEST_CASE("axes") {
   const double most = std::numeric_limits<double>::max();
-  for (const auto& [low, high] : std::vector<std::pair<double, double>>{{0, 1},
-                                                                        {-3, 7},
-                                                                        {2.5, 2.5},
-                                                                        {0, 0},
-                                                                        {1e-12, 3e-12},
-                                                                        {-1e9, 1e9},
-                                                                        {1, 1 + 1e-15},
-                                                                        {-most, most},
-                                                                        {0, 5e-324},
-                                                                        {1e-310, 2e-310},
-                                                                        {most / 2, most},
-                                                                        {0, 123456}}) {
+  for (const auto& ends : std::vector<std::pair<double, double>>{{0, 1},
+                                                                 {-3, 7},
+                                                                 {2.5, 2.5},
+                                                                 {0, 0},
+                                                                 {1e-12, 3e-12},
+                                                                 {-1e9, 1e9},
+                                                                 {1, 1 + 1e-15},
+                                                                 {-most, most},
+                                                                 {0, 5e-324},
+                                                                 {1e-310, 2e-310},
+                                                                 {most / 2, most},
+                                                                 {0, 123456}}) {
+    const double low = ends.first;  // clang 14 captures no structured bindings
+    const double high = ends.second;
     CAPTURE(low);
     CAPTURE(high);
     is_sound(linear_axis(low, high, 5), low, high);
