@@ -46,10 +46,10 @@ struct settings {
   int threads = 0;
   index_t width = 64, layers = 2;
   index_t max_length = 320;  // tokens, which are bytes
-  index_t pretrain_records = 4000;
+  index_t pretrain_records = 2400;
   index_t pretrain_epochs = 2;
   double pretrain_rate = 2e-3;
-  index_t pool = 800;  // candidates: warmup and scoring pool
+  index_t pool = 600;  // candidates: warmup and scoring pool
   double damage = 0;   // share of the candidates that is off-target or corrupted
   index_t validation = 64, anchors = 64;
   index_t test_records = 150;  // of each held-out set
