@@ -23,7 +23,7 @@
 #include "init.hpp"
 #include "pipeline/command_line.hpp"
 #endif
-#include "report.hpp"
+#include "report/report.hpp"
 #include "score.hpp"
 #include "terminal.hpp"
 #include "verify.hpp"

@@ -15,12 +15,12 @@
 #include <string>
 #include <vector>
 
-#include "report_axis.hpp"
-#include "report_heatmap.hpp"
-#include "report_histogram.hpp"
-#include "report_markup.hpp"
-#include "report_numbers.hpp"
-#include "report_style.hpp"
+#include "report/axis.hpp"
+#include "report/heatmap.hpp"
+#include "report/histogram.hpp"
+#include "report/markup.hpp"
+#include "report/numbers.hpp"
+#include "report/style.hpp"
 
 using namespace dualsft;
 using namespace dualsft::cli;

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "report_data.hpp"
-#include "report_markup.hpp"
+#include "data.hpp"
+#include "markup.hpp"
 
 /// Layers x modules as coloured tables, whose cells say in words what their colour says.
 namespace dualsft::cli {

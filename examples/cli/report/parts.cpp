@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "report_parts.hpp"
+#include "parts.hpp"
 
 #include <cstddef>
 
-#include "report_numbers.hpp"
+#include "numbers.hpp"
 
 namespace dualsft::cli {
 

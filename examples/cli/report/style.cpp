@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "report_style.hpp"
+#include "style.hpp"
 
 namespace dualsft::cli {
 

@@ -5,9 +5,9 @@
 #include <string>
 #include <string_view>
 
-#include "report_numbers.hpp"
-#include "report_parts.hpp"
-#include "report_sections.hpp"
+#include "numbers.hpp"
+#include "parts.hpp"
+#include "sections.hpp"
 
 namespace dualsft::cli {
 
@@ -77,7 +77,7 @@ void put_list(markup& page, std::string_view title, std::string_view words,
 
 }  // namespace
 
-void put_examples(markup& page, const run_folder& run) {
+void put_examples(markup& page, const recorded_run& run) {
   if (!run.examples) {
     put_absent(page, "The folder holds no examples.json.");
     return;

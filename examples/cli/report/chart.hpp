@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "report_histogram.hpp"
-#include "report_markup.hpp"
+#include "histogram.hpp"
+#include "markup.hpp"
 
 /// Charts as inline SVG; colours come from the classes of the style sheet.
 namespace dualsft::cli {

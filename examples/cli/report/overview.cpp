@@ -4,10 +4,10 @@
 #include <string>
 #include <vector>
 
-#include "report_chart.hpp"
-#include "report_numbers.hpp"
-#include "report_parts.hpp"
-#include "report_sections.hpp"
+#include "chart.hpp"
+#include "numbers.hpp"
+#include "parts.hpp"
+#include "sections.hpp"
 
 namespace dualsft::cli {
 
@@ -102,7 +102,7 @@ void put_fine_tuning_tiles(markup& page, const fine_tuning& tuning) {
 
 }  // namespace
 
-void put_summary(markup& page, const run_folder& run) {
+void put_summary(markup& page, const recorded_run& run) {
   const run_summary& summary = run.summary;
   {
     const auto tiles = page.open("dl", {{"class", "tiles"}});
@@ -122,7 +122,7 @@ void put_summary(markup& page, const run_folder& run) {
     put_absent(page, "Fine-tuning has not been run: the folder holds no finetune.json.");
 }
 
-void put_resources(markup& page, const run_folder& run) {
+void put_resources(markup& page, const recorded_run& run) {
   std::vector<stage_cost> stages = run.summary.stages;
   if (run.finetune)
     stages.insert(stages.end(), run.finetune->stages.begin(), run.finetune->stages.end());

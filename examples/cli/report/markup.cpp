@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "report_markup.hpp"
+#include "markup.hpp"
 
 #include <array>
 #include <cstdint>

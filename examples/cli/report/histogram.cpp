@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "report_histogram.hpp"
+#include "histogram.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "report_page.hpp"
+#include "page.hpp"
 
 #include <array>
 #include <string_view>
 
-#include "report_heatmap.hpp"
-#include "report_markup.hpp"
-#include "report_parts.hpp"
-#include "report_sections.hpp"
-#include "report_style.hpp"
+#include "heatmap.hpp"
+#include "markup.hpp"
+#include "parts.hpp"
+#include "sections.hpp"
+#include "style.hpp"
 
 namespace dualsft::cli {
 
@@ -16,7 +16,7 @@ namespace {
 
 struct section {
   std::string_view id, title;
-  void (*put)(markup&, const run_folder&);
+  void (*put)(markup&, const recorded_run&);
 };
 
 constexpr std::array sections{
@@ -64,7 +64,7 @@ void put_head(markup& page, const std::string& title) {
   page.verbatim(heatmap_style());
 }
 
-void put_rule(markup& page, const run_folder& run) {
+void put_rule(markup& page, const recorded_run& run) {
   const auto line = page.open("p", {{"class", "settings"}});
   const run_summary& summary = run.summary;
   page.text("Order " + clipped(summary.order, 40) + ", step " + clipped(summary.step, 40));
@@ -83,7 +83,7 @@ void put_rule(markup& page, const run_folder& run) {
 
 }  // namespace
 
-std::string report_page(const run_folder& run) {
+std::string report_page(const recorded_run& run) {
   const std::string title = title_of(run.settings);
   markup page;
   page.verbatim("<!DOCTYPE html>\n");

@@ -147,7 +147,7 @@ struct data_score_list {
   std::vector<char> selected;  ///< 0 or 1 for each score; empty where that is not known
 };
 
-struct run_folder {
+struct recorded_run {
   run_settings settings;
   run_summary summary;
   std::optional<fine_tuning> finetune;

@@ -3,11 +3,11 @@
 
 #include <string>
 
-#include "report_data.hpp"
+#include "data.hpp"
 
 namespace dualsft::cli {
 
 /// The report of a run as one HTML page that needs nothing else; equal runs give equal bytes.
-std::string report_page(const run_folder& run);
+std::string report_page(const recorded_run& run);
 
 }  // namespace dualsft::cli

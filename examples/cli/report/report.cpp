@@ -5,17 +5,17 @@
 #include <nlohmann/json.hpp>
 #include <ostream>
 
-#include "report_numbers.hpp"
-#include "report_page.hpp"
-#include "report_reader.hpp"
-#include "score_output.hpp"
-#include "terminal.hpp"
+#include "../score_output.hpp"
+#include "../terminal.hpp"
+#include "numbers.hpp"
+#include "page.hpp"
+#include "reader.hpp"
 
 namespace dualsft::cli {
 
 void run_report(const report_options& options, std::ostream& out) {
   constexpr const char* name = "report.html";
-  const run_folder run = read_run_folder(options.folder);
+  const recorded_run run = read_run_folder(options.folder);
   const std::string page = report_page(run);
   stop_if_interrupted();
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "report_chart.hpp"
+#include "chart.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 
-#include "report_axis.hpp"
-#include "report_numbers.hpp"
+#include "axis.hpp"
+#include "numbers.hpp"
 
 namespace dualsft::cli {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "report_axis.hpp"
+#include "axis.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -7,7 +7,7 @@
 #include <limits>
 #include <utility>
 
-#include "report_numbers.hpp"
+#include "numbers.hpp"
 
 namespace dualsft::cli {
 

@@ -2,8 +2,8 @@
 // Where the results come from: every option, the inputs, the model, the files that were read.
 #include <string>
 
-#include "report_parts.hpp"
-#include "report_sections.hpp"
+#include "parts.hpp"
+#include "sections.hpp"
 
 namespace dualsft::cli {
 
@@ -76,7 +76,7 @@ void put_records(markup& page, const record_counts& counts) {
   put_quantity(page, "pool", counts.pool);
 }
 
-void put_files(markup& page, const run_folder& run) {
+void put_files(markup& page, const recorded_run& run) {
   page.put("h3", "Files of this report");
   const table_part table(page, "What the run folder holds", {"file", "state"});
   for (const std::string& name : run.read) {
@@ -93,7 +93,7 @@ void put_files(markup& page, const run_folder& run) {
 
 }  // namespace
 
-void put_settings(markup& page, const run_folder& run) {
+void put_settings(markup& page, const recorded_run& run) {
   put_options(page, run.settings);
   put_inputs(page, run.settings);
   const auto columns = page.open("div", {{"class", "columns"}});

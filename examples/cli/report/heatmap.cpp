@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "report_heatmap.hpp"
+#include "heatmap.hpp"
 
 #include <algorithm>
 #include <array>

@@ -3,13 +3,13 @@
 
 #include <string>
 
-#include "report_data.hpp"
+#include "data.hpp"
 
 namespace dualsft::cli {
 
 /// Reads a run folder as docs/run_folder.md describes it, trusting nothing: types, ranges, and that
 /// the files speak of one run.
 /// \throws input_error  naming the file, the field, what was found and what was expected
-run_folder read_run_folder(const std::string& folder);
+recorded_run read_run_folder(const std::string& folder);
 
 }  // namespace dualsft::cli

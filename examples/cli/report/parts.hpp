@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "report_markup.hpp"
+#include "markup.hpp"
 
 /// What several sections of the page are made of.
 namespace dualsft::cli {

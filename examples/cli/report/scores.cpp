@@ -8,12 +8,12 @@
 #include <utility>
 #include <vector>
 
-#include "report_chart.hpp"
-#include "report_heatmap.hpp"
-#include "report_histogram.hpp"
-#include "report_numbers.hpp"
-#include "report_parts.hpp"
-#include "report_sections.hpp"
+#include "chart.hpp"
+#include "heatmap.hpp"
+#include "histogram.hpp"
+#include "numbers.hpp"
+#include "parts.hpp"
+#include "sections.hpp"
 
 namespace dualsft::cli {
 
@@ -81,7 +81,7 @@ std::string range_words(const std::vector<double>& scores) {
   return count + " scores from " + number_text(*least) + " to " + number_text(*most) + ".";
 }
 
-void put_data_scores(markup& page, const run_folder& run) {
+void put_data_scores(markup& page, const recorded_run& run) {
   const data_score_list& list = *run.data_scores;
   selection_edge edge = edge_of(run.summary.data_boundary, run.settings);
   const histogram bins = bin_values(list.scores, list.selected);
@@ -99,7 +99,7 @@ void put_data_scores(markup& page, const run_folder& run) {
   put_caption(page, "Data scores.", words);
 }
 
-void put_parameter_scores(markup& page, const run_folder& run) {
+void put_parameter_scores(markup& page, const recorded_run& run) {
   const binned_counts& given = run.parameters->histogram;
   selection_edge edge = edge_of(run.summary.parameter_boundary, run.settings);
   std::string words = count_text(run.summary.parameters) + " scores from " +
@@ -220,7 +220,7 @@ void put_group_enrichment(markup& page, const std::vector<group_share>& groups) 
                          " more groups are in groups.json.");
 }
 
-void put_module_enrichment(markup& page, const run_folder& run) {
+void put_module_enrichment(markup& page, const recorded_run& run) {
   const run_summary& summary = run.summary;
   const double overall =
       static_cast<double>(summary.parameter_budget) / static_cast<double>(summary.parameters);
@@ -238,7 +238,7 @@ void put_module_enrichment(markup& page, const run_folder& run) {
 
 }  // namespace
 
-void put_distributions(markup& page, const run_folder& run) {
+void put_distributions(markup& page, const recorded_run& run) {
   {
     const auto figures = page.open("div", {{"class", "figures"}});
     if (run.data_scores) put_data_scores(page, run);
@@ -248,7 +248,7 @@ void put_distributions(markup& page, const run_folder& run) {
   if (!run.parameters) put_absent(page, "The folder holds no parameter_statistics.json.");
 }
 
-void put_parameter_maps(markup& page, const run_folder& run) {
+void put_parameter_maps(markup& page, const recorded_run& run) {
   if (!run.parameters) {
     put_absent(page, "The folder holds no parameter_statistics.json.");
     return;
@@ -285,7 +285,7 @@ void put_parameter_maps(markup& page, const run_folder& run) {
                });
 }
 
-void put_enrichment(markup& page, const run_folder& run) {
+void put_enrichment(markup& page, const recorded_run& run) {
   if (run.groups && !run.groups->empty())
     put_group_enrichment(page, *run.groups);
   else

@@ -6,10 +6,10 @@
 #include <utility>
 #include <vector>
 
-#include "report_chart.hpp"
-#include "report_numbers.hpp"
-#include "report_parts.hpp"
-#include "report_sections.hpp"
+#include "chart.hpp"
+#include "numbers.hpp"
+#include "parts.hpp"
+#include "sections.hpp"
 
 namespace dualsft::cli {
 
@@ -102,7 +102,7 @@ void put_curves(markup& page, std::string_view title, const std::string& stage,
 
 }  // namespace
 
-void put_training(markup& page, const run_folder& run) {
+void put_training(markup& page, const recorded_run& run) {
   put_curves(page, "Warmup", "warmup", "warmup", run.warmup_losses);
   put_curves(page, "Fine-tuning", "fine-tuning", "finetune", run.finetune_losses);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "report_reader.hpp"
+#include "reader.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -12,8 +12,8 @@
 #include <system_error>
 #include <utility>
 
-#include "report_fields.hpp"
-#include "terminal.hpp"
+#include "../terminal.hpp"
+#include "fields.hpp"
 
 namespace dualsft::cli {
 
@@ -270,7 +270,7 @@ class reader {
                         "the output folder of a run");
   }
 
-  run_folder read() {
+  recorded_run read() {
     out_.settings = *json_file("settings.json", presence::required, settings_of);
     out_.summary = *json_file("summary.json", presence::required, summary_of);
     const run_summary& summary = out_.summary;
@@ -357,12 +357,12 @@ class reader {
   }
 
   std::string folder_;
-  run_folder out_;
+  recorded_run out_;
 };
 
 }  // namespace
 
-run_folder read_run_folder(const std::string& folder) {
+recorded_run read_run_folder(const std::string& folder) {
   return reader(folder).read();
 }
 

@@ -5,9 +5,9 @@
 #include <cmath>
 #include <string>
 
-#include "report_chart.hpp"
-#include "report_parts.hpp"
-#include "report_sections.hpp"
+#include "chart.hpp"
+#include "parts.hpp"
+#include "sections.hpp"
 
 namespace dualsft::cli {
 
@@ -119,14 +119,14 @@ void put_selection_quality(markup& page, const run_summary& summary) {
 
 }  // namespace
 
-void put_checks(markup& page, const run_folder& run) {
+void put_checks(markup& page, const recorded_run& run) {
   put_conservation(page, run.summary);
   put_boundaries(page, run.summary);
   put_certificates(page, run.summary);
   put_agreement(page, run.summary.agreement);
 }
 
-void put_utility(markup& page, const run_folder& run) {
+void put_utility(markup& page, const recorded_run& run) {
   if (run.summary.utility) {
     const utility_change& utility = *run.summary.utility;
     const double predicted = utility.predicted.value_or(0), realised = utility.realised.value_or(0);
