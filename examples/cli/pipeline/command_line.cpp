@@ -9,12 +9,8 @@ namespace dualsft::cli {
 
 namespace {
 
-constexpr auto data = static_cast<unsigned>(stage::data);
-constexpr auto warmup = static_cast<unsigned>(stage::warmup);
-constexpr auto select = static_cast<unsigned>(stage::select);
-constexpr auto finetune = static_cast<unsigned>(stage::finetune);
-
-unsigned stages_of(pipeline_command command) {
+stage_set stages_of(pipeline_command command) {
+  using enum stage;
   switch (command) {
     case pipeline_command::warmup:
       return data | warmup;
@@ -30,7 +26,7 @@ unsigned stages_of(pipeline_command command) {
 /// Adds options that mean something to a command, and notes which of them were given.
 class option_table {
  public:
-  option_table(CLI::App* app, unsigned stages, std::shared_ptr<pipeline_options> options)
+  option_table(CLI::App* app, stage_set stages, std::shared_ptr<pipeline_options> options)
       : app_(app), stages_(stages), options_(std::move(options)) {}
 
   template <class T>
@@ -77,12 +73,12 @@ class option_table {
  private:
   bool wanted(const std::string& name) const {
     for (const setting& s : settings())
-      if (s.name == name) return (s.stages & stages_) != 0;
+      if (s.name == name) return s.stages.meets(stages_);
     return true;
   }
 
   CLI::App* app_;
-  unsigned stages_;
+  stage_set stages_;
   std::shared_ptr<pipeline_options> options_;
 };
 

@@ -112,7 +112,7 @@ void remove_partial_files(const std::string& folder) {
 json values_of(stage which, const pipeline_options& options) {
   json out = json::object();
   for (const setting& s : settings())
-    if ((s.stages & static_cast<unsigned>(which)) != 0) out[std::string(s.name)] = s.get(options);
+    if (s.stages.has(which)) out[std::string(s.name)] = s.get(options);
   return out;
 }
 
@@ -141,7 +141,7 @@ run_folder::run_folder(std::string path, start how) : path_(std::move(path)) {
   if (error) throw input_error(path_, "output", error.message(), "a writable place");
   lock_ = ::open(file(".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   if (lock_ < 0)
-    throw input_error(path_, "output", detail::system_message(errno), "a writable place");
+    throw input_error(path_, "output", dualsft::detail::system_message(errno), "a writable place");
   if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
     ::close(lock_);
     throw input_error(path_, "output", "another process at work in it", "a folder of its own");

@@ -12,12 +12,6 @@ namespace dualsft::cli {
 namespace {
 
 using nlohmann::json;
-using options_type = pipeline_options;
-
-constexpr auto data = static_cast<unsigned>(stage::data);
-constexpr auto warmup = static_cast<unsigned>(stage::warmup);
-constexpr auto select = static_cast<unsigned>(stage::select);
-constexpr auto finetune = static_cast<unsigned>(stage::finetune);
 
 template <class T>
 requires(!std::is_enum_v<T>) json json_of(const T& value) {
@@ -72,50 +66,53 @@ void read(const json& from, score_strategy& to) {
 }
 
 template <auto Member>
-constexpr setting make(std::string_view name, unsigned stages) {
-  return {name, stages, [](const options_type& o) { return json_of(o.*Member); },
-          [](options_type& o, const json& value) { read(value, o.*Member); }};
+constexpr setting make(std::string_view name, stage_set stages) {
+  return {name, stages, [](const pipeline_options& o) { return json_of(o.*Member); },
+          [](pipeline_options& o, const json& value) { read(value, o.*Member); }};
 }
 
-using o = options_type;
-constexpr std::array all{
-    make<&o::model>("--model", data),
-    make<&o::train>("--train", data),
-    make<&o::validation>("--validation", data),
-    make<&o::validation_count>("--validation-count", data),
-    make<&o::anchors>("--anchors", data),
-    make<&o::anchor_count>("--anchor-count", data),
-    make<&o::warmup_fraction>("--warmup-fraction", data),
-    make<&o::own_template>("--template", data),
-    make<&o::max_length>("--max-length", data),
-    make<&o::train_on_prompt>("--train-on-prompt", data),
-    make<&o::skip_bad>("--skip-bad", data),
-    make<&o::precision>("--precision", data),
-    make<&o::seed>("--seed", data),
-    make<&o::threads>("--threads", data),
-    make<&o::warmup_epochs>("--warmup-epochs", warmup),
-    make<&o::epochs>("--epochs", finetune),
-    make<&o::learning_rate>("--learning-rate", warmup | select | finetune),
-    make<&o::final_learning_rate>("--final-learning-rate", warmup | finetune),
-    make<&o::batch_size>("--batch-size", warmup | finetune),
-    make<&o::micro_batch_size>("--micro-batch-size", warmup | select | finetune),
-    make<&o::checkpoint>("--checkpoint", warmup | select),
-    make<&o::lambda>("--lambda", select),
-    make<&o::tau>("--tau", select),
-    make<&o::confidence>("--confidence", select),
-    make<&o::order>("--order", select),
-    make<&o::step>("--step", select),
-    make<&o::curvature>("--curvature", select),
-    make<&o::strategy>("--strategy", select),
-    make<&o::data_budget>("--data-budget", select | finetune),
-    make<&o::parameter_budget>("--parameter-budget", select | finetune),
-    make<&o::layer_quota>("--layer-quota", select),
-    make<&o::module_quota>("--module-quota", select),
-    make<&o::absolute>("--absolute", select),
-    make<&o::eta>("--eta", select),
-    make<&o::compare_full>("--compare-full", select),
-    make<&o::save_parameter_scores>("--save-parameter-scores", select),
-};
+constexpr auto all = [] {
+  using o = pipeline_options;
+  using enum stage;
+  return std::array{
+      make<&o::model>("--model", data),
+      make<&o::train>("--train", data),
+      make<&o::validation>("--validation", data),
+      make<&o::validation_count>("--validation-count", data),
+      make<&o::anchors>("--anchors", data),
+      make<&o::anchor_count>("--anchor-count", data),
+      make<&o::warmup_fraction>("--warmup-fraction", data),
+      make<&o::own_template>("--template", data),
+      make<&o::max_length>("--max-length", data),
+      make<&o::train_on_prompt>("--train-on-prompt", data),
+      make<&o::skip_bad>("--skip-bad", data),
+      make<&o::precision>("--precision", data),
+      make<&o::seed>("--seed", data),
+      make<&o::threads>("--threads", data),
+      make<&o::warmup_epochs>("--warmup-epochs", warmup),
+      make<&o::epochs>("--epochs", finetune),
+      make<&o::learning_rate>("--learning-rate", warmup | select | finetune),
+      make<&o::final_learning_rate>("--final-learning-rate", warmup | finetune),
+      make<&o::batch_size>("--batch-size", warmup | finetune),
+      make<&o::micro_batch_size>("--micro-batch-size", warmup | select | finetune),
+      make<&o::checkpoint>("--checkpoint", warmup | select),
+      make<&o::lambda>("--lambda", select),
+      make<&o::tau>("--tau", select),
+      make<&o::confidence>("--confidence", select),
+      make<&o::order>("--order", select),
+      make<&o::step>("--step", select),
+      make<&o::curvature>("--curvature", select),
+      make<&o::strategy>("--strategy", select),
+      make<&o::data_budget>("--data-budget", select | finetune),
+      make<&o::parameter_budget>("--parameter-budget", select | finetune),
+      make<&o::layer_quota>("--layer-quota", select),
+      make<&o::module_quota>("--module-quota", select),
+      make<&o::absolute>("--absolute", select),
+      make<&o::eta>("--eta", select),
+      make<&o::compare_full>("--compare-full", select),
+      make<&o::save_parameter_scores>("--save-parameter-scores", select),
+  };
+}();
 
 /// A count, or a ratio in (0, 1]; 1 is the ratio.
 struct budget_text {

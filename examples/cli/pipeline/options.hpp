@@ -22,6 +22,24 @@ enum class precision { float32, float64 };
 /// is common to all.
 enum class stage : unsigned { data = 1, warmup = 2, select = 4, finetune = 8 };
 
+class stage_set {
+ public:
+  constexpr stage_set(stage one) : bits_(static_cast<unsigned>(one)) {}  // NOLINT: a set of one
+  constexpr bool has(stage one) const { return meets(one); }
+  constexpr bool meets(stage_set other) const { return (bits_ & other.bits_) != 0; }
+  constexpr stage_set operator|(stage one) const {
+    stage_set out = *this;
+    out.bits_ |= static_cast<unsigned>(one);
+    return out;
+  }
+
+ private:
+  unsigned bits_;
+};
+constexpr stage_set operator|(stage a, stage b) {
+  return stage_set(a) | b;
+}
+
 std::string_view name_of(stage which);
 
 struct pipeline_options {
@@ -73,7 +91,7 @@ struct pipeline_options {
 /// One option that results depend on, by its name on the command line.
 struct setting {
   std::string_view name;
-  unsigned stages;  ///< a sum of stage values: where it means something
+  stage_set stages;  ///< where it means something
   nlohmann::json (*get)(const pipeline_options&);
   /// \throws nlohmann's type errors, usage_error
   void (*set)(pipeline_options&, const nlohmann::json&);

@@ -64,7 +64,7 @@ ordered_json model_facts(const run_data& data, const pipeline_options& options) 
           {"width", config.width},
           {"heads", config.heads},
           {"vocabulary", config.vocabulary},
-          {"dtype", detail::row_of(source.type(0)).name}};
+          {"dtype", dualsft::detail::row_of(source.type(0)).name}};
 }
 
 /// What would otherwise be found out behind hours of work.
@@ -133,7 +133,7 @@ void run_pipeline(pipeline_command command, pipeline_options options, std::ostre
   const auto told = [&](stage which) {
     pipeline_options completed = options;
     folder.complete(completed, which);
-    completed.threads = detail::thread_count(exec::cpu{completed.threads});
+    completed.threads = dualsft::detail::thread_count(exec::cpu{completed.threads});
     return completed;
   };
   const pipeline_options common = told(stage::data);
