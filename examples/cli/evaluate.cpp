@@ -44,17 +44,18 @@ question question_of(const token_record& record, const std::vector<token_id>& st
   return out;
 }
 
+/// \param numbers    of the corpus' records in their file
+/// \param questions  to be answered; none: only losses
 template <class S>
 json evaluate(const evaluate_options& options, const model_folder& folder,
-              const std::shared_ptr<const token_corpus>& corpus) {
-  const bool generates = options.generate == evaluate_options::generate_kind::exact_match;
+              const std::shared_ptr<const token_corpus>& corpus,
+              const std::vector<index_t>& numbers, const std::vector<question>& questions) {
   index_t positions = 0;
-  if (generates)
-    for (index_t i = 0; i < corpus->size(); ++i)
-      positions = std::max(positions, static_cast<index_t>((*corpus)[i].ids.size()));
-  const auto model =
-      folder.load<S>(corpus, {.threads = options.threads,
-                              .positions = generates ? positions + options.max_new_tokens : 0});
+  for (const question& q : questions)
+    positions = std::max(positions, static_cast<index_t>(q.prompt.size()));
+  const auto model = folder.load<S>(
+      corpus, {.threads = options.threads,
+               .positions = questions.empty() ? 0 : positions + options.max_new_tokens});
 
   constexpr index_t batch_size = 16;
   double loss = 0, nll = 0;
@@ -70,7 +71,8 @@ json evaluate(const evaluate_options& options, const model_folder& folder,
       model.losses(batch, losses);
       for (std::size_t k = 0; k < batch.size(); ++k) {
         if (!std::isfinite(losses[k]))
-          throw numerical_error("evaluate: the loss of record " + std::to_string(batch[k]) +
+          throw numerical_error("evaluate: the loss of record " +
+                                std::to_string(numbers[static_cast<std::size_t>(batch[k])]) +
                                 " is not finite");
         const index_t rows = model.logit_rows(batch[k]);
         loss += losses[k];
@@ -85,14 +87,13 @@ json evaluate(const evaluate_options& options, const model_folder& folder,
                {"loss", loss / static_cast<double>(corpus->size())},
                {"token_loss", nll / static_cast<double>(tokens)},
                {"perplexity", std::exp(nll / static_cast<double>(tokens))}};
-  if (!generates) return summary;
+  if (questions.empty()) return summary;
 
   generator<S> next(model);
   index_t right = 0;
   progress bar("answers", corpus->size(), "records");
-  for (index_t i = 0; i < corpus->size(); ++i) {
+  for (const question& q : questions) {
     stop_if_interrupted();
-    const question q = question_of((*corpus)[i], folder.stop_ids);
     const std::vector<token_id> found = next.greedy(q.prompt, {.max_tokens = options.max_new_tokens,
                                                                .stop_ids = folder.stop_ids,
                                                                .on_token = stop_if_interrupted});
@@ -123,12 +124,20 @@ void run_evaluate(const evaluate_options& options, std::ostream& out) {
                                    folder.tokens(options.max_length, options.train_on_prompt), bad);
   const index_t cut_records = set.cut_records, cut_tokens = set.cut_tokens;
   const skipped_records skipped = set.skipped;
-  const auto corpus = folder.corpus(options.data, std::move(set));
+  const std::vector<index_t> numbers = set.numbers;
+  const auto corpus = make_corpus(std::move(set));
+  std::vector<question> questions;
+  if (options.generate == evaluate_options::generate_kind::exact_match)
+    // Without loss on prompts, whatever is asked for: labels then begin where the answer does.
+    for (const token_record& record :
+         tokenize_records(records, folder.tokenizer, folder.tokens(options.max_length, false), bad)
+             .records)
+      questions.push_back(question_of(record, folder.stop_ids));
   stop_if_interrupted();
 
   json summary = options.precision == evaluate_options::scalar::float64
-                     ? evaluate<double>(options, folder, corpus)
-                     : evaluate<float>(options, folder, corpus);
+                     ? evaluate<double>(options, folder, corpus, numbers, questions)
+                     : evaluate<float>(options, folder, corpus, numbers, questions);
   summary["cut_records"] = cut_records;
   summary["cut_tokens"] = cut_tokens;
   summary["skipped"] = skipped.count();

@@ -21,6 +21,7 @@
 #ifdef DUALSFT_HAS_LLM
 #include "evaluate.hpp"
 #include "init.hpp"
+#include "natural_number.hpp"
 #include "pipeline/command_line.hpp"
 #endif
 #include "report/report.hpp"
@@ -99,7 +100,9 @@ command add_score(CLI::App& program, CLI::App*& app) {
 command add_verify(CLI::App& program, CLI::App*& app) {
   const auto o = std::make_shared<cli::verify_options>();
   app = program.add_subcommand("verify", "the theory, checked on small games and models");
-  app->add_option("--seed", o->seed, "of the random instances")->capture_default_str();
+  app->add_option("--seed", o->seed, "of the random instances")
+      ->check(cli::natural_number)
+      ->capture_default_str();
   app->add_option("--games", o->games, "random instances per statement")->capture_default_str();
   app->add_option("--threads", o->threads, "0 (default): all that the machine has");
   app->add_flag("--json", o->json, "print one JSON object");
@@ -129,7 +132,9 @@ command add_init(CLI::App& program, CLI::App*& app) {
   app = program.add_subcommand("init", "a language model with random weights, as a checkpoint");
   app->add_option("--config", o->config, "config.json of a supported family")->required();
   app->add_option("--tokenizer", o->tokenizer, "tokenizer.json, or bytes")->required();
-  app->add_option("--seed", o->seed, "of the weights")->capture_default_str();
+  app->add_option("--seed", o->seed, "of the weights")
+      ->check(cli::natural_number)
+      ->capture_default_str();
   app->add_option("--threads", o->threads, "0 (default): all that the machine has");
   app->add_flag("--json", o->json, "print one JSON object");
   app->add_option("--out", o->out, "folder for the checkpoint")->required();

@@ -31,6 +31,8 @@ void catch_interrupts() {
     if (before.sa_handler == SIG_IGN) continue;  // nohup, or a shell's background job
     sigaction(signal, &action, nullptr);
   }
+  // A file that may not grow is an error with a name, not a signal.
+  std::signal(SIGXFSZ, SIG_IGN);
 }
 
 bool interruption_requested() {

@@ -16,7 +16,8 @@ class interrupted : public std::exception {
 };
 
 /// From here on, the first SIGINT, SIGTERM or SIGHUP only sets a flag; the second of a kind ends the
-/// program. A signal that whoever started the program chose to ignore stays ignored.
+/// program. A signal that whoever started the program chose to ignore stays ignored. A limit on the
+/// size of files (`ulimit -f`) makes writing fail instead of ending the program.
 void catch_interrupts();
 
 /// Whether the flag is set: for loops that save something before they stop.

@@ -2,6 +2,7 @@
 // coordinates alone, and go on after being killed at any moment to the same bytes. Against: explicit
 // per-example gradients of the library's transformer in double, and uninterrupted runs.
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cmath>
@@ -449,6 +450,39 @@ TEST_CASE("theta_w may come from a checkpoint, and every order, step and strateg
   CHECK(summary["certificates"][0]["holds"].is_boolean());
 }
 
+// No privilege is needed for this full disk: a limit on the size of files, which the program inherits.
+TEST_CASE("where files cannot grow, each stage says so, and what came before is kept") {
+  const scene s;
+  REQUIRE(s.run("run", "whole").code == 0);
+  const auto limited = [&](rlim_t bytes) {
+    rlimit before{};
+    ::getrlimit(RLIMIT_FSIZE, &before);
+    rlimit small = before;
+    small.rlim_cur = bytes;
+    ::setrlimit(RLIMIT_FSIZE, &small);
+    const pid_t child = s.dualsft.start(s.words("run", "out", {"--resume"}));
+    ::setrlimit(RLIMIT_FSIZE, &before);
+    return s.dualsft.finish(child);
+  };
+  const auto size = [&](const char* name) {
+    return static_cast<rlim_t>(std::filesystem::file_size(s.folder / name));
+  };
+  // In the order of the stages, and of the files' sizes.
+  const rlim_t weights = size("whole/warmup/model.safetensors");
+  for (const rlim_t bytes : {rlim_t{64}, rlim_t{4096}, weights - 1, weights + 1024}) {
+    const auto found = limited(bytes);
+    INFO(bytes << " of " << weights);
+    is_refused(found, 3, "output: found File too large, expected a writable place");
+    if (std::filesystem::exists(s.folder / "out"))
+      for (const auto& entry : std::filesystem::recursive_directory_iterator(s.folder / "out"))
+        CHECK(entry.path().string().find(".partial-") == std::string::npos);
+  }
+  const auto end = s.dualsft.run(s.words("run", "out", {"--resume"}));
+  INFO(end.err);
+  REQUIRE(end.code == 0);
+  CHECK(results(s.folder / "out") == results(s.folder / "whole"));
+}
+
 TEST_CASE("what is in the folder is the user's, and what stages made is checked") {
   const scene s;
   s.folder.put("m/thesis.partial-draft.tex", "mine");
@@ -490,6 +524,9 @@ TEST_CASE("a mistake that left nothing behind can be mended in the same folder")
 TEST_CASE("wrong usage and bad input") {
   const scene s;
   is_refused(s.dualsft.run({"run", "--out", "x"}), 2, "--model is required");
+  CHECK(!std::filesystem::exists(s.folder / "x"));
+  is_refused(s.run("run", "x", {"--seed", "-1"}), 2, "--seed: -1 is negative");
+  is_refused(s.run("run", "x", {"--train", "caf\xe9.jsonl"}), 2, "must be UTF-8");
   is_refused(s.run("run", "x", {"--lambda", "-1"}), 2, "--lambda -1.0: must be finite");
   is_refused(s.run("run", "x", {"--eta", "often"}), 2, "--eta often: expected auto or a number");
   is_refused(s.run("run", "x", {"--device", "cuda"}), 2, "built without CUDA");

@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 
 #include <dualsft/llm/record_tokens.hpp>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <tuple>
@@ -466,6 +467,21 @@ TEST_CASE("a set of tokens: numbers, cuts, and records with nothing left to pred
   CHECK(refused_at(5) ==
         "response cut away: line 2, field response: nothing of it within the first 5 of 8 tokens");
   CHECK(refused_at(100) == "empty response: line 3, field response: no token to predict");
+
+  // A model that knows no 'g': text and tokens alike are bad records, named by their lines.
+  options.vocabulary = 'g';
+  CHECK(refused_at(7) == "unknown token: line 1: token id 103 at 6");
+  options.vocabulary = 5;
+  options.max_length = 6;
+  const token_set none = tokenize_records(
+      read_text("{\"input_ids\": [1, 2, 3], \"labels\": [-100, 2, 5]}\n"
+                "{\"input_ids\": [1, 2, 4], \"labels\": [-100, 2, 4]}\n"),
+      byte_encoder{}, options, bad_records::skip);
+  CHECK(none.numbers == std::vector<index_t>{1});
+  CHECK(none.skipped.count(record_fault::unknown_token) == 1);
+  CHECK(none.skipped.messages().front().find("line 1, field labels: found token id 5 at 2") !=
+        std::string::npos);
+  options.vocabulary = std::numeric_limits<index_t>::max();
 
   // With loss on the prompt too, a record that lost its response still is a bad one.
   options.train_on_prompt = true;

@@ -3,6 +3,7 @@
 
 #include <charconv>
 
+#include "../natural_number.hpp"
 #include "../score.hpp"
 
 namespace dualsft::cli {
@@ -150,7 +151,8 @@ void add_pipeline_options(CLI::App* app, pipeline_command command,
          },
          "cpu (default) or cuda")
       ->type_name("NAME");
-  add.value("--seed", &o::seed, "of splits and orders (default 42)");
+  if (CLI::Option* seed = add.value("--seed", &o::seed, "of splits and orders (default 42)"))
+    seed->check(natural_number);
   if (CLI::Option* threads = add.value("--threads", &o::threads, "0 (default): all of the machine"))
     threads->check(CLI::Range(0, 4096));
 

@@ -37,7 +37,6 @@ run_data read_run_data(const pipeline_options& options) {
     stop_if_interrupted();
     const record_set records = read_records(file, reading);
     token_set set = tokenize_records(records, data.folder.tokenizer, tokens, reading.bad);
-    data.folder.check_ids(file, set);
     keep(records, set);
     data.skipped.add(set.skipped);
     data.cut_records += set.cut_records;

@@ -137,7 +137,7 @@ std::string fingerprint(const std::string& path) {
 
 run_folder::run_folder(std::string path, start how) : path_(std::move(path)) {
   std::error_code error;
-  fs::create_directories(path_, error);
+  made_ = fs::create_directories(path_, error);
   if (error) throw input_error(path_, "output", error.message(), "a writable place");
   lock_ = ::open(file(".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   if (lock_ < 0)
@@ -192,6 +192,10 @@ run_folder::run_folder(std::string path, start how) : path_(std::move(path)) {
 }
 
 run_folder::~run_folder() {
+  if (made_ && !has(settings_name)) {  // a mistake was found before anything began
+    ::unlink(file(".lock").c_str());
+    ::rmdir(path_.c_str());
+  }
   ::close(lock_);
 }
 

@@ -76,10 +76,12 @@ class run_folder {
 
   std::string path_;
   int lock_ = -1;
+  bool made_ = false;  ///< the folder was not there before
   nlohmann::ordered_json settings_;
 };
 
-/// Makes a folder whose parent exists. \throws input_error  (field "output")
+/// Makes a folder and what it lies in.
+/// \throws input_error  (field "output")
 void write_folder(const std::string& path);
 
 /// 16 hexadecimal digits over the bytes of a file, or of a checkpoint folder's files.

@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <dualsft/llm/detail/utf8.hpp>
 
 #include "../score.hpp"
 
@@ -211,6 +212,15 @@ void check_options(const pipeline_options& options) {
           "must not be negative");
   require(!options.compare_full || options.order == score_order::diagonal, "--compare-full",
           dualsft::name_of(options.order), "compares --order diagonal with full order only");
+  for (const auto& [name, path] :
+       {std::pair{"--model", &options.model}, std::pair{"--train", &options.train},
+        std::pair{"--validation", &options.validation}, std::pair{"--anchors", &options.anchors},
+        std::pair{"--template", &options.own_template},
+        std::pair{"--checkpoint", &options.checkpoint},
+        std::pair{"--curvature", &options.curvature}, std::pair{"--out", &options.out}})
+    if (llm::detail::find_invalid_utf8(*path) != std::string::npos)
+      throw usage_error(std::string(name) + " " + *path +
+                        ": must be UTF-8, which the files of the run need");
   (void)parse("--data-budget", options.data_budget);
   (void)parse("--parameter-budget", options.parameter_budget);
 }

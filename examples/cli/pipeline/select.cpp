@@ -167,7 +167,7 @@ class selection {
     if (!needs_curvature(rule_)) return {};
     if (options_.curvature == "none") return std::vector<S>(static_cast<std::size_t>(d()), S(0));
     if (options_.curvature != "rms" && options_.curvature != "second-moment")
-      return llm::read_parameter_values<S>(options_.curvature, layout());
+      return curvature_of_file();
     const std::string path = folder_.file("warmup/second_moment.safetensors");
     std::vector<S> s = llm::read_parameter_values<S>(path, layout());
     if (options_.curvature == "second-moment") return s;
@@ -182,6 +182,19 @@ class selection {
     };
     return rms_curvature(std::span<const S>(s), static_cast<index_t>(number("steps")),
                          {.beta2 = number("beta2")});
+  }
+
+  /// A diagonal Hessian may be negative where it is only subtracted, not where it divides.
+  std::vector<S> curvature_of_file() const {
+    std::vector<S> out = llm::read_parameter_values<S>(options_.curvature, layout());
+    if (rule_.step != step_geometry::adamw) return out;
+    const auto wrong = std::ranges::find_if(out, [](S x) { return !(x > S(0)); });
+    if (wrong == out.end()) return out;
+    const index_t at = wrong - out.begin();
+    const parameter_block& tensor = layout().block(layout().block_of(at));
+    throw input_error(options_.curvature,
+                      tensor.name + ", value " + std::to_string(at - tensor.offset),
+                      std::to_string(*wrong), "values above 0, which --step adamw divides by");
   }
 
   // ---- pass 1 -----------------------------------------------------------------------------------

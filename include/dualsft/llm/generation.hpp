@@ -21,7 +21,8 @@ struct generation_options {
 ///     x_{n+1} = argmax_c z_c(x_1 .. x_n)          equal logits: the lower id
 ///
 /// Not thread-safe; holds a reference to the model, whose parameters must not change meanwhile.
-/// Cost: 2 d flops per token; memory 2 layers * tokens * kv_heads * head_size scalars.
+/// Cost: 2 d flops per token; memory 2 layers * tokens * kv_heads * head_size scalars, and as much
+/// again for room to grow.
 template <class S>
 class generator {
  public:

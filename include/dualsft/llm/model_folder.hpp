@@ -22,16 +22,13 @@ struct model_folder {
   llm::tokenizer tokenizer;
   std::optional<token_id> bos;     ///< in front of a text, if the tokenizer puts one there
   std::optional<token_id> eos;     ///< behind an answer
-  std::vector<token_id> stop_ids;  ///< what ends a generated answer
+  std::vector<token_id> stop_ids;  ///< what ends an answer; ids without an embedding are left out
 
-  /// \throws input_error  if config.json or tokenizer.json is missing, foreign or broken, or the
-  ///                      tokenizer has ids that the model has no embedding for
+  /// The tokenizer may have ids that the model has no embedding for, as Gemma 3's has: records that
+  /// use one are bad ones, see tokens().
+  /// \throws input_error  if config.json or tokenizer.json is missing, foreign or broken
   static model_folder open(const std::string& path) {
     model_folder out{path, read_model_config(path), llm::tokenizer::from_file(path), {}, {}, {}};
-    if (out.tokenizer.vocabulary_size() > out.config.vocabulary)
-      throw input_error(path + "/tokenizer.json", "vocabulary",
-                        std::to_string(out.tokenizer.vocabulary_size()) + " ids",
-                        "at most the model's " + std::to_string(out.config.vocabulary));
     // The post-processor says whether texts begin with a bos: an empty text shows what it adds.
     const std::vector<token_id> frame = out.tokenizer.encode("");
     if (!frame.empty() && frame.front() == out.tokenizer.bos_id()) out.bos = frame.front();
@@ -47,7 +44,11 @@ struct model_folder {
 
   /// What tokenize_records needs to know of this model.
   tokenize_options tokens(index_t max_length, bool train_on_prompt) const {
-    return {.max_length = max_length, .train_on_prompt = train_on_prompt, .bos = bos, .eos = eos};
+    return {.max_length = max_length,
+            .train_on_prompt = train_on_prompt,
+            .bos = bos,
+            .eos = eos,
+            .vocabulary = config.vocabulary};
   }
 
   /// The model itself over a corpus, its weights read from the folder.
@@ -61,26 +62,6 @@ struct model_folder {
     transformer<S> model(config, std::move(corpus), options);
     read_weights(files, model.layout(), model.parameters());
     return model;
-  }
-
-  /// \throws input_error  for a pre-tokenised record with an id that is not in the vocabulary
-  void check_ids(const std::string& file, const token_set& set) const {
-    for (std::size_t i = 0; i < set.records.size(); ++i)
-      for (const auto* list : {&set.records[i].ids, &set.records[i].labels})
-        for (const token_id id : *list)
-          if (id >= config.vocabulary)
-            throw input_error(file, "record " + std::to_string(set.numbers[i]),
-                              "token id " + std::to_string(id),
-                              "ids below " + std::to_string(config.vocabulary));
-  }
-
-  /// A corpus of these records.
-  /// \throws input_error  as check_ids()
-  std::shared_ptr<const token_corpus> corpus(const std::string& file, token_set set) const {
-    check_ids(file, set);
-    token_corpus out;
-    for (token_record& record : set.records) out.add(std::move(record));
-    return std::make_shared<const token_corpus>(std::move(out));
   }
 
  private:

@@ -10,6 +10,8 @@
 #include <dualsft/llm/record_types.hpp>
 #include <dualsft/llm/records.hpp>
 #include <dualsft/llm/token_corpus.hpp>
+#include <limits>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -24,6 +26,8 @@ struct tokenize_options {
   bool train_on_prompt = false;   ///< labels on prompts too; pre-tokenised records keep theirs
   std::optional<token_id> bos{};  ///< put in front of every text
   std::optional<token_id> eos{};  ///< put behind every predicted segment, and predicted itself
+  index_t vocabulary =
+      std::numeric_limits<index_t>::max();  ///< ids must lie below: the model's size
 };
 
 struct tokenized_record {
@@ -105,6 +109,33 @@ tokenized_record tokenize_record(const text_record& record, const Encoder& encod
   return out;
 }
 
+namespace detail {
+
+inline std::optional<record_error> fault_of(const tokenized_record& tokens,
+                                            const text_record& record, const std::string& file,
+                                            const tokenize_options& options) {
+  for (const auto& [list, name] :
+       {std::pair(&tokens.tokens.ids, "input_ids"), std::pair(&tokens.tokens.labels, "labels")})
+    for (std::size_t t = 0; t < list->size(); ++t)
+      if (const token_id id = (*list)[t]; id != ignored && id >= options.vocabulary)
+        return record_error(
+            record_fault::unknown_token, file,
+            line_name(record.line) + (record.tokenized() ? std::string(", field ") + name : ""),
+            "token id " + std::to_string(id) + " at " + std::to_string(t),
+            "ids below " + std::to_string(options.vocabulary) + ", the model's vocabulary");
+  if (tokens.response > 0) return std::nullopt;
+  const std::string field = line_name(record.line) + ", field response";
+  if (tokens.cut == 0)
+    return record_error(record_fault::empty_response, file, field, "no token to predict",
+                        "at least one");
+  return record_error(record_fault::response_cut, file, field,
+                      "nothing of it within the first " + std::to_string(options.max_length) +
+                          " of " + std::to_string(options.max_length + tokens.cut) + " tokens",
+                      "a prompt shorter than the maximal length");
+}
+
+}  // namespace detail
+
 struct token_set {
   std::vector<token_record> records;
   std::vector<index_t> numbers;  ///< of each in its file
@@ -114,8 +145,8 @@ struct token_set {
 };
 
 /// The tokens of all records of a set.
-/// \throws record_error  (field "line N, field response") for a record with nothing left to predict,
-///                       unless bad ones are skipped
+/// \throws record_error  for a record with nothing left to predict (field "line N, field response")
+///                       or with an id outside the vocabulary, unless bad ones are skipped
 /// \throws input_error   if no record is left
 template <class Encoder>
 token_set tokenize_records(const record_set& set, const Encoder& encoder,
@@ -124,17 +155,9 @@ token_set tokenize_records(const record_set& set, const Encoder& encoder,
   out.skipped.add(set.skipped);
   for (const text_record& record : set.records) {
     tokenized_record tokens = tokenize_record(record, encoder, options);
-    if (tokens.response == 0) {
-      const bool cut = tokens.cut > 0;
-      const record_error error(cut ? record_fault::response_cut : record_fault::empty_response,
-                               set.file, detail::line_name(record.line) + ", field response",
-                               cut ? "nothing of it within the first " +
-                                         std::to_string(options.max_length) + " of " +
-                                         std::to_string(options.max_length + tokens.cut) + " tokens"
-                                   : "no token to predict",
-                               cut ? "a prompt shorter than the maximal length" : "at least one");
-      if (bad == bad_records::refuse) throw record_error(error);
-      out.skipped.add(error);
+    if (const auto error = detail::fault_of(tokens, record, set.file, options)) {
+      if (bad == bad_records::refuse) throw record_error(*error);
+      out.skipped.add(*error);
       continue;
     }
     if (tokens.cut > 0) ++out.cut_records;
@@ -149,6 +172,13 @@ token_set tokenize_records(const record_set& set, const Encoder& encoder,
                           : "none of use; the first: " + out.skipped.messages().front(),
                       "at least one");
   return out;
+}
+
+/// The corpus of these records, in their order.
+inline std::shared_ptr<const token_corpus> make_corpus(token_set set) {
+  token_corpus out;
+  for (token_record& record : set.records) out.add(std::move(record));
+  return std::make_shared<const token_corpus>(std::move(out));
 }
 
 }  // namespace dualsft::llm

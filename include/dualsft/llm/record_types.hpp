@@ -41,16 +41,18 @@ enum class record_fault {
   wrong_value,     ///< a field is missing, of the wrong type, or means nothing
   empty_response,  ///< nothing to predict
   response_cut,    ///< nothing to predict within the longest sequence
+  unknown_token,   ///< a token id that the model has no embedding for
 };
 
 namespace detail {
-inline constexpr std::array<std::pair<std::string_view, record_fault>, 6> record_fault_names{
+inline constexpr std::array<std::pair<std::string_view, record_fault>, 7> record_fault_names{
     {{"malformed", record_fault::malformed},
      {"too long", record_fault::too_long},
      {"unknown form", record_fault::unknown_form},
      {"wrong value", record_fault::wrong_value},
      {"empty response", record_fault::empty_response},
-     {"response cut away", record_fault::response_cut}}};
+     {"response cut away", record_fault::response_cut},
+     {"unknown token", record_fault::unknown_token}}};
 }  // namespace detail
 
 constexpr std::string_view name_of(record_fault fault) {

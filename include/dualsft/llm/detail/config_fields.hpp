@@ -85,7 +85,8 @@ class config_fields {
     return config_fields(*file_, *value, prefix_ + std::string(name) + ".");
   }
 
-  /// An id, a list of ids, or nothing. \param otherwise  what absence means
+  /// An id, a list of ids, or nothing.
+  /// \param otherwise  what absence means
   std::vector<index_t> ids_or(std::string_view name, std::vector<index_t> otherwise) const {
     if (!mentions(name)) return otherwise;
     constexpr index_t most = (index_t{1} << 31) - 1;

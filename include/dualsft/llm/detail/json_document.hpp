@@ -67,8 +67,11 @@ class document_builder {
   }
 
   bool parse_error(std::size_t, const std::string&, const json::exception& error) {
-    std::string_view text = error.what();
-    if (const auto end = text.find("] "); end != text.npos) text.remove_prefix(end + 2);
+    std::string text = error.what();
+    if (const auto end = text.find("] "); end != text.npos) text.erase(0, end + 2);
+    // Lines are counted from the text's own first one, whose number in the file the place may say.
+    if (const auto at = text.find(" at line "); at != text.npos)
+      text.replace(at, 9, place_ == "text" ? " in line " : " in its line ");
     throw input_error(file_, place_, in_quotes(text), "well-formed JSON");
   }
 
@@ -139,7 +142,8 @@ inline std::string_view without_mark(const std::string& file, std::string_view t
   return text;
 }
 
-/// A whole small file. \throws input_error  if it is longer than `most` bytes
+/// A whole small file.
+/// \throws input_error  if it is longer than `most` bytes
 inline std::string read_text_file(const std::string& path, index_t most) {
   const auto file = dualsft::detail::file_handle::open_existing(path);
   const index_t size = file.size();
