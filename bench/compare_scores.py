@@ -81,13 +81,13 @@ def cwsd(student, teacher, record):
 
 
 def records_of(path, tokenizer, eos):
-    template = ("Below is an instruction that describes a task. Write a response that appropriately "
-                "completes the request.\n\n### Instruction:\n{}\n\n### Response:\n")
+    template = "Question: {}\nAnswer:\n"
     out = []
     for line in open(path, encoding="utf-8"):
         record = json.loads(line)
         prompt = tokenizer.encode(template.format(record["question"]), add_special_tokens=False).ids
         answer = tokenizer.encode(record["answer"], add_special_tokens=False).ids + [eos]
+        assert len(prompt) < LENGTH, "the response must begin within LENGTH tokens"
         out.append(((prompt + answer)[:LENGTH], ([-100] * len(prompt) + answer)[:LENGTH]))
     return out
 
@@ -98,7 +98,7 @@ def compare(name, make, program, tokenizer_file, source, work):
     model_folder, out = work / "model", work / "out"
     checkpoint(name, make, vocabulary, tokenizer_file, model_folder)
     lines = open(source, encoding="utf-8").read().splitlines()
-    # Short prompts first: the response must begin within LENGTH tokens.
+    # Short ones: the response must begin within LENGTH tokens.
     lines = sorted(lines, key=len)[:RECORDS + 24]
     for part, piece in (("train", lines[:RECORDS]), ("validation", lines[RECORDS:RECORDS + 12]),
                         ("anchors", lines[RECORDS + 12:])):
@@ -107,7 +107,7 @@ def compare(name, make, program, tokenizer_file, source, work):
         [program, "run", "--model", model_folder, "--train", work / "train.jsonl",
          "--validation", work / "validation.jsonl", "--anchors", work / "anchors.jsonl",
          "--max-length", str(LENGTH), "--learning-rate", "0.003", "--eta", str(ETA),
-         "--precision", "float64", "--save-parameter-scores", "--skip-bad", "--out", out],
+         "--precision", "float64", "--save-parameter-scores", "--out", out],
         check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     # ---- the definitions, in PyTorch
@@ -172,7 +172,8 @@ def compare(name, make, program, tokenizer_file, source, work):
           f"order of the selected {'equal' if (ranked == selected).all() else 'DIFFERS'}, "
           f"mask differs in {wrong}, unselected changed {strayed}, selected changed {moved}",
           flush=True)
-    return (data_error <= 1e-9 and parameter_error <= 1e-6 and (ranked == selected).all()
+    # transformers keeps rotations and the insides of norms in float32, whatever the dtype.
+    return (data_error <= 1e-6 and parameter_error <= 1e-6 and (ranked == selected).all()
             and wrong == 0 and strayed == 0 and moved > 0)
 
 
