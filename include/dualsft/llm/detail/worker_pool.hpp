@@ -68,13 +68,22 @@ class worker_pool {
       }
   }
 
-  /// body(range) over [0, n), in runs of whole grains, no more of them than threads.
+  /// body(range) for ranges that cover [0, n): one for each thread, and where there is enough of it,
+  /// a last quarter in small ones for whichever thread comes free, as the others' processors may be
+  /// busy elsewhere. Results must not depend on who does what.
+  /// \param grain  elements that are worth a thread
   template <class Body>
   void ranges(index_t n, index_t grain, Body&& body) {
     if (n <= 0) return;
     const index_t most = std::max<index_t>(1, n / std::max<index_t>(1, grain));
-    const int parts = static_cast<int>(std::min<index_t>(threads_, most));
-    run(parts, [&](int part) { body(split_range(n, parts, part)); });
+    const index_t parts = std::min<index_t>(threads_, most);
+    const index_t small = most >= 8 * parts ? 2 * parts : 0;
+    const index_t large = small == 0 ? n : n - n / 4;
+    tasks(parts + small, 1, [&](index_t task, int) {
+      if (task < parts) return body(split_range(large, parts, task));
+      const index_range range = split_range(n - large, small, task - parts);
+      body(index_range{large + range.begin, large + range.end});
+    });
   }
 
   /// body(task, part) for each of `tasks`, handed out as threads come free: for tasks whose results
