@@ -8,6 +8,7 @@
 #include <dualsft/llm/config_reader.hpp>
 #include <dualsft/llm/tokenizer.hpp>
 #include <dualsft/llm/transformer.hpp>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <ostream>
@@ -45,8 +46,9 @@ void write_text(const std::string& path, const std::string& text) {
 }  // namespace
 
 void run_init(const init_options& options, std::ostream& out) {
-  if (struct stat there{}; ::stat((options.out + "/config.json").c_str(), &there) == 0)
-    throw usage_error("--out " + options.out + ": holds a checkpoint already");
+  for (const char* name : {"/config.json", "/model.safetensors", "/model.safetensors.index.json"})
+    if (struct stat there{}; ::stat((options.out + name).c_str(), &there) == 0)
+      throw usage_error("--out " + options.out + ": holds a checkpoint already, or a part of one");
   const bool bytes = options.tokenizer == "bytes";
   const tokenizer words = bytes ? tokenizer::bytes() : tokenizer::from_file(options.tokenizer);
   struct stat found {};
@@ -73,8 +75,9 @@ void run_init(const init_options& options, std::ostream& out) {
                            {.threads = options.threads});
   model.init(options.seed);
   stop_if_interrupted();
-  write_checkpoint(options.out, text, model.layout(),
-                   std::span<const float>(std::as_const(model).parameters()), {.type = type});
+  std::error_code error;
+  std::filesystem::create_directories(options.out, error);
+  if (error) throw input_error(options.out, "output", error.message(), "a writable place");
   const std::string place = options.out + "/tokenizer.json";
   if (bytes)
     words.save(place);
@@ -84,6 +87,8 @@ void run_init(const init_options& options, std::ostream& out) {
   if (const auto id = words.bos_id()) settings["bos_token"] = words.token_of(*id);
   if (const auto id = words.eos_id()) settings["eos_token"] = words.token_of(*id);
   write_text(options.out + "/tokenizer_config.json", settings.dump(2) + "\n");
+  write_checkpoint(options.out, text, model.layout(),
+                   std::span<const float>(std::as_const(model).parameters()), {.type = type});
 
   const index_t d = model.layout().size();
   if (options.json)

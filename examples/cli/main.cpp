@@ -84,7 +84,8 @@ command add_score(CLI::App& program, CLI::App*& app) {
   app->add_option("--memory-limit", o->memory_limit,
                   "for buffers that grow with the arrays; bytes, or 512MiB (default 1GiB)")
       ->transform(CLI::AsSizeValue(false).description(""));
-  app->add_option("--threads", o->threads, "0 (default): all that the machine has");
+  app->add_option("--threads", o->threads, "0 (default): all that the machine has")
+      ->check(CLI::Range(0, 4096));
   app->add_flag_callback(
       "--json", [o] { o->report = cli::score_options::report_as::json; },
       "print the summary as JSON");
@@ -104,7 +105,8 @@ command add_verify(CLI::App& program, CLI::App*& app) {
       ->check(cli::natural_number)
       ->capture_default_str();
   app->add_option("--games", o->games, "random instances per statement")->capture_default_str();
-  app->add_option("--threads", o->threads, "0 (default): all that the machine has");
+  app->add_option("--threads", o->threads, "0 (default): all that the machine has")
+      ->check(CLI::Range(0, 4096));
   app->add_flag("--json", o->json, "print one JSON object");
   return [o] { return cli::run_verify(*o, std::cout); };
 }
@@ -135,7 +137,8 @@ command add_init(CLI::App& program, CLI::App*& app) {
   app->add_option("--seed", o->seed, "of the weights")
       ->check(cli::natural_number)
       ->capture_default_str();
-  app->add_option("--threads", o->threads, "0 (default): all that the machine has");
+  app->add_option("--threads", o->threads, "0 (default): all that the machine has")
+      ->check(CLI::Range(0, 4096));
   app->add_flag("--json", o->json, "print one JSON object");
   app->add_option("--out", o->out, "folder for the checkpoint")->required();
   return [o] {
@@ -247,7 +250,9 @@ int guarded(const command& chosen) {
   } catch (const numerical_error& error) {
     return fail(4, error.what());
   } catch (const std::bad_alloc&) {
-    return fail(3, "memory: found too little, expected what --memory-limit allows");
+    return fail(3,
+                "memory: found too little, expected what this job needs (smaller batches or limits "
+                "need less)");
   } catch (const std::exception& error) {
     return fail(3, error.what());
   }

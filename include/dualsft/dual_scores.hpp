@@ -71,7 +71,7 @@ std::vector<Real> hessian_direction(const score_rule& rule, std::span<const doub
 /// \param p         [d], known beforehand
 /// \param strategy  ghost, for models with traces, or materialised
 /// \param linear    [pool], overwritten with <g_i, p>
-/// \param total     of earlier calls; empty before the first
+/// \param total     of earlier calls; empty before the first, and lost if the model throws
 template <HostPolicy Policy, GradientModel M>
 void add_gradients_and_products(const Policy& policy, const M& model, example_span pool,
                                 std::span<const typename M::scalar_type> p, score_strategy strategy,
@@ -85,6 +85,8 @@ void add_gradients_and_products(const Policy& policy, const M& model, example_sp
               static_cast<index_t>(p.size()) == model.layout().size(),
           "add_gradients_and_products", "p is [d], the products are one per example", "batch_size",
           batch_size, "products", linear.size(), "pool", pool.size(), "p", p.size());
+  expects(total.sum.empty() || total.sum.size() == p.size(), "add_gradients_and_products",
+          "the sums must have one value per coordinate", "sums", total.sum.size(), "d", p.size());
   using Real = typename M::scalar_type;
   const bool ghost = strategy == score_strategy::ghost;
   const index_t batch = ghost ? batch_size : 1;

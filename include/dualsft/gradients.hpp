@@ -121,9 +121,9 @@ template <HostPolicy Policy, GradientModel M>
 void add_gradients(const Policy& policy, const M& model, example_span examples,
                    const gradient_options& options, gradient_sums& total) {
   using Real = typename M::scalar_type;
-  expects(options.batch_size >= 1, "sum_gradients", "batch_size must be positive", "batch_size",
+  expects(options.batch_size >= 1, "add_gradients", "batch_size must be positive", "batch_size",
           options.batch_size);
-  expects(options.losses.empty() || options.losses.size() == examples.size(), "sum_gradients",
+  expects(options.losses.empty() || options.losses.size() == examples.size(), "add_gradients",
           "losses must hold one number per example", "losses", options.losses.size(), "examples",
           examples.size());
   const auto d = static_cast<std::size_t>(model.layout().size());

@@ -122,7 +122,7 @@ std::map<std::string, std::string> results(const std::string& path) {
     const std::string name = std::filesystem::relative(entry.path(), path).string();
     std::string bytes = file_bytes(entry.path().string());
     if (name.ends_with(".json") && json::accept(bytes)) {
-      json value = json::parse(bytes);
+      auto value = nlohmann::ordered_json::parse(bytes);  // the order of keys is part of the result
       for (const char* key : {"seconds", "stages", "cost"})
         if (name != "settings.json") value.erase(key);
       bytes = value.dump();
@@ -396,6 +396,28 @@ TEST_CASE("a changed option or input is refused by name") {
   is_refused(s.dualsft.run({"finetune", "--out", "out"}), 3, "contents: found fingerprint");
 }
 
+TEST_CASE("what a stage made stays tied to the settings of the stages before it") {
+  const scene s;
+  // Scores at theta_0, of which a warmup would know nothing.
+  REQUIRE(s.run("select", "a", {"--order", "first", "--warmup-epochs", "0"}).code == 0);
+  is_refused(s.dualsft.run({"select", "--out", "a", "--warmup-epochs", "1"}), 3,
+             "--warmup-epochs: found 1, expected 0");
+  is_refused(
+      s.dualsft.run({"finetune", "--out", "a", "--data-budget", "1", "--parameter-budget", "1"}), 3,
+      "--data-budget: found \"1\", expected \"9\"");
+  // A fine-tuning of everything leaves no room for a selection.
+  REQUIRE(s.run("finetune", "b", {"--data-budget", "1", "--parameter-budget", "1", "--epochs", "1"})
+              .code == 0);
+  is_refused(s.run("select", "b"), 3, "a later stage made without it");
+  for (const char* name : {"model/config.json", "finetune.json", "finetune_losses.json"}) {
+    const std::string bytes = file_bytes(s.folder / (std::string("b/") + name));
+    std::filesystem::remove(s.folder / (std::string("b/") + name));
+    is_refused(s.dualsft.run({"finetune", "--out", "b"}), 3, std::string(name) + ": contents");
+    s.folder.put(std::string("b/") + name, bytes);
+  }
+  CHECK(s.dualsft.run({"finetune", "--out", "b"}).code == 0);
+}
+
 TEST_CASE("budgets of 1 are plain fine-tuning, without warmup and selection") {
   const scene s;
   const auto plain =
@@ -525,8 +547,16 @@ TEST_CASE("wrong usage and bad input") {
   const scene s;
   is_refused(s.dualsft.run({"run", "--out", "x"}), 2, "--model is required");
   CHECK(!std::filesystem::exists(s.folder / "x"));
-  is_refused(s.run("run", "x", {"--seed", "-1"}), 2, "--seed: -1 is negative");
+  is_refused(s.run("run", "x", {"--seed", "-1"}), 2, "--seed: -1: expected an integer");
   is_refused(s.run("run", "x", {"--train", "caf\xe9.jsonl"}), 2, "must be UTF-8");
+  is_refused(s.run("run", "m"), 2, "would be written over --model m");
+  is_refused(s.dualsft.run({"select", "--model", "m", "--train", "train.jsonl", "--anchor-count",
+                            "0", "--out", "x"}),
+             2, "preservation needs anchors");
+  is_refused(s.dualsft.run({"select", "--model", "m", "--train", "train.jsonl",
+                            "--validation-count", "0", "--out", "x"}),
+             2, "needs validation records");
+  CHECK(!std::filesystem::exists(s.folder / "x"));
   is_refused(s.run("run", "x", {"--lambda", "-1"}), 2, "--lambda -1.0: must be finite");
   is_refused(s.run("run", "x", {"--eta", "often"}), 2, "--eta often: expected auto or a number");
   is_refused(s.run("run", "x", {"--device", "cuda"}), 2, "built without CUDA");

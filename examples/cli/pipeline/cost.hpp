@@ -16,8 +16,8 @@ class stage_clock {
   explicit stage_clock(std::string name);
 
   /// From what save() put into a header.
-  void continue_from(const nlohmann::json& header);
-  void save(nlohmann::json& header) const;
+  void continue_from(const nlohmann::ordered_json& header);
+  void save(nlohmann::ordered_json& header) const;
 
   void set_tokens(index_t tokens) { tokens_ = tokens; }
   double seconds() const;

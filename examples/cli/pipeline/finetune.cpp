@@ -103,7 +103,9 @@ void fine_tune_model(run_folder& folder, const run_data& data, const pipeline_op
                 {"validation_loss_before", before},
                 {"validation_loss_after", after},
                 {"stages", nlohmann::ordered_json::array({clock.json()})}});
-  folder.finish(stage::finetune, {"model/model.safetensors"});
+  folder.finish(stage::finetune,
+                {"model/model.safetensors", "model/config.json", "finetune_losses.json"},
+                {"finetune.json"});
   folder.remove_state("finetune");
 }
 

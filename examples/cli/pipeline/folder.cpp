@@ -215,11 +215,16 @@ void run_folder::complete(pipeline_options& options, stage which) const {
       if (const auto value = values->find(s.name); value != values->end()) found = &*value;
     }
     if (found == nullptr) continue;
+    const auto refuse = [&] {
+      throw input_error(file(settings_name), std::string(s.name), found->dump(),
+                        "a value of this option");
+    };
     try {
       s.set(options, *found);
     } catch (const json::exception&) {
-      throw input_error(file(settings_name), std::string(s.name), found->dump(),
-                        "a value of this option");
+      refuse();
+    } catch (const usage_error&) {
+      refuse();
     }
   }
 }
@@ -236,9 +241,15 @@ void run_folder::begin(stage which, const pipeline_options& options,
                        const std::vector<std::pair<std::string, std::string>>& inputs) {
   const json values = values_of(which, options);
   ordered_json& known = settings_["stages"];
-  const bool fixed = has_left(which);
+  // What a stage left was made with the settings of the stages before it, too.
+  const bool fixed =
+      std::ranges::any_of(stages, [&](stage later) { return later >= which && has_left(later); });
   const std::string here = ", as when " + std::string(name_of(which)) + " began in " + path_;
-  if (const auto before = known.find(name_of(which)); fixed && before != known.end()) {
+  const auto before = known.find(name_of(which));
+  if (fixed && before == known.end())
+    throw input_error("command line", std::string(name_of(which)), "a stage to begin",
+                      "another folder: " + path_ + " has what a later stage made without it");
+  if (fixed) {
     for (const auto& [name, value] : values.items())
       if (!before->contains(name) || json((*before)[name]) != value)
         throw input_error("command line", name, value.dump(),
@@ -268,9 +279,11 @@ void run_folder::begin(stage which, const pipeline_options& options,
   write_settings();
 }
 
-void run_folder::finish(stage which, const std::vector<std::string>& files) {
+void run_folder::finish(stage which, const std::vector<std::string>& files,
+                        const std::vector<std::string>& measurements) {
   ordered_json made = ordered_json::object();
   for (const std::string& name : files) made[name] = fingerprint(file(name));
+  for (const std::string& name : measurements) made[name] = nullptr;
   settings_["outputs"][std::string(name_of(which))] = made;
   write_settings();
 }
@@ -279,13 +292,27 @@ bool run_folder::is_done(stage which) const {
   const auto outputs = settings_.find("outputs");
   if (outputs == settings_.end() || !outputs->contains(name_of(which))) return false;
   for (const auto& [name, made] : (*outputs)[std::string(name_of(which))].items()) {
-    const std::string found = has(name) ? fingerprint(file(name)) : "nothing";
-    if (made != found)
+    const std::string found = !has(name)       ? "nothing"
+                              : made.is_null() ? "a file"
+                                               : fingerprint(file(name));
+    if (made.is_null() ? found == "nothing" : made != found)
       throw input_error(file(name), "contents", found,
-                        made.dump() + ", what " + std::string(name_of(which)) +
+                        (made.is_null() ? "the measurements" : made.dump()) + ", what " +
+                            std::string(name_of(which)) +
                             " made (restore it, or take another folder)");
   }
   return true;
+}
+
+void run_folder::check_input(std::string_view option) const {
+  for (const auto& input : settings_["inputs"])
+    if (input["option"] == option) {
+      const auto path = input["path"].get<std::string>();
+      if (const std::string found = fingerprint(path); input["fingerprint"] != found)
+        throw input_error(path, "contents", "fingerprint " + found,
+                          input["fingerprint"].get<std::string>() +
+                              ": the file must not change while a run uses it");
+    }
 }
 
 void run_folder::describe_model(ordered_json model) {

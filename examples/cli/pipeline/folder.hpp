@@ -41,19 +41,29 @@ class run_folder {
   /// before it that has begun.
   void complete(pipeline_options& options, stage which) const;
 
-  /// The stage begins, or goes on, with these options and files. What a stage (or for `data`, any)
-  /// has left nothing of yet may change.
+  /// The stage begins, or goes on, with these options and files. They may change until it, or a
+  /// later stage, has left something.
   /// \param inputs  option and path of each file that the stage reads; folders stand for the
   ///                checkpoint in them
   /// \throws input_error  naming the option or file that differs from what it was
   void begin(stage which, const pipeline_options& options,
              const std::vector<std::pair<std::string, std::string>>& inputs);
 
-  /// The stage is done: digests of what it made are kept, of files that are equal for equal settings.
-  void finish(stage which, const std::vector<std::string>& files);
+  /// Whether the stage has results, or a saved state; for `data`, whether any has.
+  bool has_left(stage which) const;
+
+  /// The stage is done.
+  /// \param files         equal for equal settings: their digests are kept
+  /// \param measurements  files that hold times and memory: that they are there is kept
+  void finish(stage which, const std::vector<std::string>& files,
+              const std::vector<std::string>& measurements);
   /// Whether finish() was called, in this run or before.
   /// \throws input_error  if one of its files is missing or not what it was
   bool is_done(stage which) const;
+
+  /// For files that are read a second time.
+  /// \throws input_error  if the option's file is no longer what it was when the stage began
+  void check_input(std::string_view option) const;
 
   /// What the report says of the model.
   void describe_model(nlohmann::ordered_json model);
@@ -72,7 +82,6 @@ class run_folder {
 
  private:
   void write_settings() const;
-  bool has_left(stage which) const;
 
   std::string path_;
   int lock_ = -1;

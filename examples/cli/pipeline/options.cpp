@@ -205,6 +205,9 @@ void check_options(const pipeline_options& options) {
           "divides by the curvature, so --curvature none cannot be");
   require(options.save_every >= 0 && std::isfinite(options.save_every), "--save-every",
           options.save_every, "must be finite and not negative");
+  require(options.max_length >= 2, "--max-length", options.max_length, "must be at least 2");
+  require(options.threads >= 0 && options.threads <= 4096, "--threads", options.threads,
+          "must lie in [0, 4096]");
   require(options.micro_batch_size >= 1, "--micro-batch-size", options.micro_batch_size,
           "must be at least 1");
   require(options.batch_size >= 1, "--batch-size", options.batch_size, "must be at least 1");

@@ -4,6 +4,7 @@
 #include <dualsft/execution.hpp>
 #include <dualsft/llm/checkpoint.hpp>
 #include <dualsft/llm/parameter_files.hpp>
+#include <filesystem>
 #include <ostream>
 
 #include "../score.hpp"
@@ -89,6 +90,28 @@ void check_against_model(const run_data& data, const pipeline_options& options) 
                       std::to_string(pool) + " examples, the warmup the others");
 }
 
+/// Who must be there for a selection.
+void check_roles(const run_data& data, const pipeline_options& options) {
+  if (data.split.validation.empty())
+    throw usage_error("--validation-count 0: a selection needs validation records");
+  if (data.split.anchors.empty() && options.lambda > 0)
+    throw usage_error("--anchor-count 0: preservation needs anchors; or give --lambda 0");
+}
+
+/// Results must not be written over what they are made from.
+void check_places(const pipeline_options& options) {
+  std::error_code unknown;
+  const auto real = [&](const std::string& path) {
+    return std::filesystem::weakly_canonical(path, unknown);
+  };
+  for (const auto& [option, path] :
+       {std::pair{"--model", &options.model}, std::pair{"--checkpoint", &options.checkpoint}})
+    for (const char* part : {"", "/model", "/warmup"})
+      if (!real(*path).empty() && real(*path) == real(options.out + part))
+        throw usage_error("--out " + options.out + ": would be written over " + option + " " +
+                          *path + "; take another folder");
+}
+
 void summarise(const run_folder& folder, const pipeline_options& options, std::ostream& out) {
   ordered_json all = ordered_json::object();
   for (const char* name : {"summary.json", "finetune.json"})
@@ -127,16 +150,18 @@ void summarise(const run_folder& folder, const pipeline_options& options, std::o
 
 void run_pipeline(pipeline_command command, pipeline_options options, std::ostream& out) {
   const stage last = last_stage(command);
+  check_places(options);
   run_folder folder(options.out, command == pipeline_command::run && !options.resume
                                      ? run_folder::start::fresh
                                      : run_folder::start::any);
   const auto told = [&](stage which) {
     pipeline_options completed = options;
     folder.complete(completed, which);
-    completed.threads = dualsft::detail::thread_count(exec::cpu{completed.threads});
+    if (completed.threads == 0) completed.threads = dualsft::detail::thread_count(exec::cpu{});
     return completed;
   };
   const pipeline_options common = told(stage::data);
+  check_places(common);
   if (common.model.empty()) throw usage_error("--model is required");
   if (common.train.empty()) throw usage_error("--train is required");
   const pipeline_options last_options = told(last);
@@ -144,24 +169,28 @@ void run_pipeline(pipeline_command command, pipeline_options options, std::ostre
   // Nothing is settled before it is known to be possible.
   const run_data data = read_run_data(common);
   check_against_model(data, last_options);
+  const bool plain = last == stage::finetune && !folder.has_left(stage::select) &&
+                     takes_all("--data-budget", last_options.data_budget) &&
+                     takes_all("--parameter-budget", last_options.parameter_budget);
+  const pipeline_options selecting = told(stage::select);
+  if (!plain) {
+    check_options(selecting);
+    if (last >= stage::select) check_roles(data, selecting);
+    (void)needs_warmup(data, selecting);
+  }
   folder.begin(stage::data, common, data_files(common));
   folder.describe_model(model_facts(data, common));
 
-  const bool plain = last == stage::finetune &&
-                     takes_all("--data-budget", last_options.data_budget) &&
-                     takes_all("--parameter-budget", last_options.parameter_budget);
   if (!plain) {
-    const pipeline_options selecting = told(stage::select);
-    check_options(selecting);
-    if (command == pipeline_command::warmup || needs_warmup(data, selecting)) {
-      pipeline_options warming = told(stage::warmup);
-      // What is read of it is the selection's affair.
-      warming.order = selecting.order;
-      warming.step = selecting.step;
-      warming.curvature = selecting.curvature;
-      folder.begin(stage::warmup, warming, checkpoint_files(warming));
+    pipeline_options warming = told(stage::warmup);
+    // What is read of it is the selection's affair.
+    warming.order = selecting.order;
+    warming.step = selecting.step;
+    warming.curvature = selecting.curvature;
+    // Also where there is none: what theta_w is decides the selection.
+    folder.begin(stage::warmup, warming, checkpoint_files(warming));
+    if (command == pipeline_command::warmup || needs_warmup(data, selecting))
       warmup_stage(folder, data, warming);
-    }
     if (last >= stage::select) {
       folder.begin(stage::select, selecting, selection_files(selecting));
       select_stage(folder, data, selecting);

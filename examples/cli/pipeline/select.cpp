@@ -96,7 +96,8 @@ class selection {
     });
     for (double& x : sums_.sum) x /= static_cast<double>(list.size());
     check_finite("v", sums_.sum);
-    state_writer to(folder_.state_file("validation"), folder_.key(stage::select), json::object());
+    state_writer to(folder_.state_file("validation"), folder_.key(stage::select),
+                    ordered_json::object());
     to.values(std::span<const S>(narrow(sums_.sum)));
     to.commit();
     sums_.examples = 0;
@@ -127,10 +128,11 @@ class selection {
     }
     direction_.p = narrow(sums_.sum);
     sums_ = {};
-    state_writer to(folder_.state_file("slope"), folder_.key(stage::select), json::object());
+    state_writer to(folder_.state_file("slope"), folder_.key(stage::select),
+                    ordered_json::object());
     to.values(std::span<const S>(direction_.p));
     to.commit();
-    stage_header_ = json::object();
+    stage_header_ = ordered_json::object();
     phase_ = phase::pool;
     save();
   }
@@ -333,8 +335,16 @@ class selection {
     measure_utility(outcome);
     stages_.push_back(clock.json());
     write_selection_report(folder_, data_, options_, layout(), outcome, stages_);
-    folder_.finish(stage::select, {"pool_indices.npy", "data_scores.npy", "selected_examples.npy",
-                                   "selected.jsonl", "parameter_mask.safetensors"});
+    std::vector<std::string> made{"pool_indices.npy",
+                                  "data_scores.npy",
+                                  "selected_examples.npy",
+                                  "selected.jsonl",
+                                  "parameter_mask.safetensors",
+                                  "parameter_statistics.json",
+                                  "examples.json"};
+    if (options_.save_parameter_scores) made.emplace_back("parameter_scores.safetensors");
+    if (folder_.has("groups.json")) made.emplace_back("groups.json");
+    folder_.finish(stage::select, made, {"summary.json"});
     remove_states(folder_);
   }
 
@@ -476,7 +486,7 @@ class selection {
 
   void next_phase(phase next, const stage_clock& clock) {
     stages_.push_back(clock.json());
-    stage_header_ = json::object();
+    stage_header_ = ordered_json::object();
     phase_ = next;
     save();
   }
@@ -491,11 +501,11 @@ class selection {
 
   void save() {
     timer_.begin();
-    json header{{"phase", static_cast<int>(phase_)},
-                {"examples", sums_.examples},
-                {"second_order_share", direction_.second_order_share},
-                {"stages", stages_},
-                {"stage", stage_header_}};
+    ordered_json header{{"phase", static_cast<int>(phase_)},
+                        {"examples", sums_.examples},
+                        {"second_order_share", direction_.second_order_share},
+                        {"stages", stages_},
+                        {"stage", stage_header_}};
     state_writer to(folder_.state_file("select"), folder_.key(stage::select), std::move(header));
     to.values(std::span<const S>(direction_.p));
     to.values(std::span<const S>(direction_.curvature));
@@ -517,7 +527,7 @@ class selection {
     direction_.rule = rule_;
     direction_.second_order_share = from.header().value("second_order_share", 0.0);
     stages_ = from.header().value("stages", ordered_json::array());
-    stage_header_ = from.header().value("stage", json::object());
+    stage_header_ = from.header().value("stage", ordered_json::object());
     from.values(direction_.p);
     from.values(direction_.curvature);
     from.values(sums_.sum);
@@ -556,7 +566,7 @@ class selection {
   gradient_sums sums_;
   std::vector<double> scores_;
   ordered_json stages_ = ordered_json::array();
-  json stage_header_ = json::object();
+  ordered_json stage_header_ = ordered_json::object();
 };
 
 }  // namespace

@@ -20,7 +20,8 @@ constexpr std::size_t tail = sizeof(std::uint64_t);
 
 }  // namespace
 
-state_writer::state_writer(const std::string& path, const std::string& key, nlohmann::json header)
+state_writer::state_writer(const std::string& path, const std::string& key,
+                           nlohmann::ordered_json header)
     : file_(path), buffer_(*this), stream_(&buffer_) {
   stream_.exceptions(std::ios::badbit);
   header["key"] = key;
@@ -51,8 +52,9 @@ state_reader::state_reader(std::string path, const std::string& key)
   const auto* const text = reinterpret_cast<const char*>(all.data());
   const auto* const line = static_cast<const char*>(std::memchr(text, '\n', end_));
   if (line == nullptr) fail("no line of JSON", "one at the start");
-  header_ =
-      llm::detail::parse_document(path_, "header", {text, static_cast<std::size_t>(line - text)});
+  const std::string_view header(text, static_cast<std::size_t>(line - text));
+  (void)llm::detail::parse_document(path_, "header", header);
+  header_ = nlohmann::ordered_json::parse(header);  // keys stay in order, as in what it becomes
   at_ = static_cast<std::size_t>(line - text) + 1;
   const auto found = header_.is_object() ? header_.find("key") : header_.end();
   if (!header_.is_object() || found == header_.end() || *found != key)

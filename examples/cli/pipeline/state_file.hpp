@@ -20,7 +20,7 @@ namespace dualsft::cli {
 class state_writer {
  public:
   /// \param header  position within the stage; `key` is added to it
-  state_writer(const std::string& path, const std::string& key, nlohmann::json header);
+  state_writer(const std::string& path, const std::string& key, nlohmann::ordered_json header);
 
   template <class T>
   void values(std::span<const T> values) {
@@ -72,7 +72,7 @@ class state_reader {
   /// \throws input_error  if the file is damaged, or belongs to other settings than `key` says
   state_reader(std::string path, const std::string& key);
 
-  const nlohmann::json& header() const noexcept { return header_; }
+  const nlohmann::ordered_json& header() const noexcept { return header_; }
 
   /// A number of the header. \throws input_error
   index_t number(const char* name) const;
@@ -119,7 +119,7 @@ class state_reader {
 
   std::string path_;
   mapped_file map_;
-  nlohmann::json header_;
+  nlohmann::ordered_json header_;
   std::size_t at_ = 0, end_ = 0;
 };
 

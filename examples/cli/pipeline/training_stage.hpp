@@ -67,7 +67,7 @@ loss_curve train_stage(stage which, run_folder& folder, const run_data& data,
   save_timer timer(options.save_every);
   const auto write_state = [&](index_t steps) {
     timer.begin();
-    nlohmann::json header{{"steps", steps}, {"curve", curve.steps}};
+    nlohmann::ordered_json header{{"steps", steps}, {"curve", curve.steps}};
     clock.save(header);
     state_writer to(state, key, std::move(header));
     save(to);

@@ -53,8 +53,8 @@ void warm_up(run_folder& folder, const run_data& data, const pipeline_options& o
   }
   folder.write(curve_file, losses);
   std::vector<std::string> made{moments_file};
-  if (moves) made.emplace_back("warmup/model.safetensors");
-  folder.finish(stage::warmup, made);
+  if (moves) made.insert(made.end(), {"warmup/model.safetensors", "warmup/config.json"});
+  folder.finish(stage::warmup, made, {curve_file});
   folder.remove_state("warmup");
 }
 

@@ -20,9 +20,10 @@ struct model_folder {
   std::string path;
   model_config config;
   llm::tokenizer tokenizer;
+  // Ids that the model has no embedding for are left out of these.
   std::optional<token_id> bos;     ///< in front of a text, if the tokenizer puts one there
   std::optional<token_id> eos;     ///< behind an answer
-  std::vector<token_id> stop_ids;  ///< what ends an answer; ids without an embedding are left out
+  std::vector<token_id> stop_ids;  ///< what ends an answer
 
   /// The tokenizer may have ids that the model has no embedding for, as Gemma 3's has: records that
   /// use one are bad ones, see tokens().
@@ -31,13 +32,14 @@ struct model_folder {
     model_folder out{path, read_model_config(path), llm::tokenizer::from_file(path), {}, {}, {}};
     // The post-processor says whether texts begin with a bos: an empty text shows what it adds.
     const std::vector<token_id> frame = out.tokenizer.encode("");
-    if (!frame.empty() && frame.front() == out.tokenizer.bos_id()) out.bos = frame.front();
     const auto known = [&](token_id id) { return id >= 0 && id < out.config.vocabulary; };
+    if (!frame.empty() && frame.front() == out.tokenizer.bos_id() && known(frame.front()))
+      out.bos = frame.front();
     for (const token_id id : ids_of(out.config.eos_ids))
       if (known(id)) out.stop_ids.push_back(id);
     if (!out.stop_ids.empty())
       out.eos = out.stop_ids.front();
-    else if (const auto id = out.tokenizer.eos_id())
+    else if (const auto id = out.tokenizer.eos_id(); id && known(*id))
       out.eos = id, out.stop_ids.push_back(*id);
     return out;
   }
