@@ -473,13 +473,13 @@ TEST_CASE("a set of tokens: numbers, cuts, and records with nothing left to pred
   CHECK(refused_at(7) == "unknown token: line 1: token id 103 at 6");
   options.vocabulary = 5;
   options.max_length = 6;
-  const token_set none = tokenize_records(
-      read_text("{\"input_ids\": [1, 2, 3], \"labels\": [-100, 2, 5]}\n"
-                "{\"input_ids\": [1, 2, 4], \"labels\": [-100, 2, 4]}\n"),
-      byte_encoder{}, options, bad_records::skip);
+  const token_set none =
+      tokenize_records(read_text("{\"input_ids\": [1, 2, 5], \"labels\": [-100, 2, 5]}\n"
+                                 "{\"input_ids\": [1, 2, 4], \"labels\": [-100, 2, 4]}\n"),
+                       byte_encoder{}, options, bad_records::skip);
   CHECK(none.numbers == std::vector<index_t>{1});
   CHECK(none.skipped.count(record_fault::unknown_token) == 1);
-  CHECK(none.skipped.messages().front().find("line 1, field labels: found token id 5 at 2") !=
+  CHECK(none.skipped.messages().front().find("line 1, field input_ids: found token id 5 at 2") !=
         std::string::npos);
   options.vocabulary = std::numeric_limits<index_t>::max();
 

@@ -114,15 +114,14 @@ namespace detail {
 inline std::optional<record_error> fault_of(const tokenized_record& tokens,
                                             const text_record& record, const std::string& file,
                                             const tokenize_options& options) {
-  for (const auto& [list, name] :
-       {std::pair(&tokens.tokens.ids, "input_ids"), std::pair(&tokens.tokens.labels, "labels")})
-    for (std::size_t t = 0; t < list->size(); ++t)
-      if (const token_id id = (*list)[t]; id != ignored && id >= options.vocabulary)
-        return record_error(
-            record_fault::unknown_token, file,
-            line_name(record.line) + (record.tokenized() ? std::string(", field ") + name : ""),
-            "token id " + std::to_string(id) + " at " + std::to_string(t),
-            "ids below " + std::to_string(options.vocabulary) + ", the model's vocabulary");
+  const std::vector<token_id>& ids = tokens.tokens.ids;  // labels are ids, or ignored
+  for (std::size_t t = 0; t < ids.size(); ++t)
+    if (ids[t] >= options.vocabulary)
+      return record_error(
+          record_fault::unknown_token, file,
+          line_name(record.line) + (record.tokenized() ? ", field input_ids" : ""),
+          "token id " + std::to_string(ids[t]) + " at " + std::to_string(t),
+          "ids below " + std::to_string(options.vocabulary) + ", the model's vocabulary");
   if (tokens.response > 0) return std::nullopt;
   const std::string field = line_name(record.line) + ", field response";
   if (tokens.cut == 0)
