@@ -332,6 +332,7 @@ class selection {
       outcome.agreement = compare_full(columns, outcome);
     sums_.sum = {};
     sums_.squares = {};
+    if (rule_.order != score_order::joint) direction_.curvature = {};
     measure_utility(outcome);
     stages_.push_back(clock.json());
     write_selection_report(folder_, data_, options_, layout(), outcome, stages_);
@@ -402,17 +403,18 @@ class selection {
                     {.batch_size = options_.micro_batch_size}, sums);
       stop_if_interrupted();
     });
+    outcome.diversity = diversity(std::as_const(model_), chosen, options_.micro_batch_size);
+    outcome.predicted = predict(outcome.mask.selected, sums.sum);
+    direction_.p = {};
+    direction_.curvature = {};
     {
       std::vector<S> v_val(static_cast<std::size_t>(d()));
       state_reader from(folder_.state_file("validation"), folder_.key(stage::select));
       from.values(v_val);
       outcome.alignment = cosine<S, double>(v_val, sums.sum);
     }
-    outcome.diversity = diversity(std::as_const(model_), chosen, options_.micro_batch_size);
-    outcome.predicted = predict(outcome.mask.selected, sums.sum);
-    direction_.p = {};
-    const std::vector<S> proxy =
-        rule_.step == step_geometry::adamw ? curvature() : std::vector<S>();
+    const std::vector<double> step = step_on(outcome.mask.selected, sums.sum);
+    sums.sum = {};
     const auto objective = [&] {
       double value = mean_loss(policy_, std::as_const(model_), data_.split.validation,
                                options_.micro_batch_size);
@@ -424,14 +426,27 @@ class selection {
     };
     const double before = objective();
     const std::span<S> theta = model_.parameters();
-    for (const index_t j : outcome.mask.selected.indices()) {
-      const auto at = static_cast<std::size_t>(j);
-      const double step = sums.sum[at] / (proxy.empty() ? 1.0 : static_cast<double>(proxy[at]));
-      theta[at] = static_cast<S>(static_cast<double>(theta[at]) - rule_.eta * step);
+    for (std::size_t k = 0; k < step.size(); ++k) {
+      S& x = theta[static_cast<std::size_t>(outcome.mask.selected.indices()[k])];
+      x = static_cast<S>(static_cast<double>(x) - step[k]);
     }
     outcome.realised = before - objective();
     outcome.objective = before;
     move_to_theta_w();
+  }
+
+  /// The step that these gradients make on the mask's coordinates.
+  std::vector<double> step_on(const index_set& mask, std::span<const double> gradient) const {
+    const std::vector<S> proxy =
+        rule_.step == step_geometry::adamw ? curvature() : std::vector<S>();
+    std::vector<double> out;
+    out.reserve(static_cast<std::size_t>(mask.size()));
+    for (const index_t j : mask.indices()) {
+      const auto at = static_cast<std::size_t>(j);
+      out.push_back(rule_.eta * gradient[at] /
+                    (proxy.empty() ? 1.0 : static_cast<double>(proxy[at])));
+    }
+    return out;
   }
 
   /// The interaction mass of the selected examples and parameters; in joint order, whose p belongs
