@@ -28,6 +28,12 @@ void remove_states(run_folder& folder) {
   for (const char* name : {"select", "validation", "slope"}) folder.remove_state(name);
 }
 
+/// Gives memory back: `values = {}` would keep it.
+template <class T>
+void release(std::vector<T>& values) {
+  std::vector<T>().swap(values);
+}
+
 /// Selection at theta_w, step by step. Memory beyond the model, in scalars per parameter (float; G
 /// is double): at most 4, and one block of gradients; with anchors, their logits too, student's and
 /// teacher's, of one anchor at least. Full and joint order and --compare-full need more.
@@ -217,7 +223,7 @@ class selection {
     if (one_pass() && sums_.examples == 0)
       direction_ = project<exec::cpu, S>(policy_, rule_, std::move(direction_.p), {}, {proxy, {}});
     direction_.rule = rule_;
-    if (one_pass()) proxy = {};
+    if (one_pass()) release(proxy);
     scores_.resize(one_pass() ? pool().size() : 0);
     progress bar("pool", pool_size(), "examples", sums_.examples);
     for_each_slice(pool(), sums_.examples, [&](example_span slice) {
@@ -330,9 +336,9 @@ class selection {
     write_scores(columns, outcome);
     if (options_.compare_full && rule_.order == score_order::diagonal)
       outcome.agreement = compare_full(columns, outcome);
-    sums_.sum = {};
-    sums_.squares = {};
-    if (rule_.order != score_order::joint) direction_.curvature = {};
+    release(sums_.sum);
+    release(sums_.squares);
+    if (rule_.order != score_order::joint) release(direction_.curvature);
     measure_utility(outcome);
     stages_.push_back(clock.json());
     write_selection_report(folder_, data_, options_, layout(), outcome, stages_);
@@ -405,8 +411,8 @@ class selection {
     });
     outcome.diversity = diversity(std::as_const(model_), chosen, options_.micro_batch_size);
     outcome.predicted = predict(outcome.mask.selected, sums.sum);
-    direction_.p = {};
-    direction_.curvature = {};
+    release(direction_.p);
+    release(direction_.curvature);
     {
       std::vector<S> v_val(static_cast<std::size_t>(d()));
       state_reader from(folder_.state_file("validation"), folder_.key(stage::select));
@@ -414,7 +420,7 @@ class selection {
       outcome.alignment = cosine<S, double>(v_val, sums.sum);
     }
     const std::vector<double> step = step_on(outcome.mask.selected, sums.sum);
-    sums.sum = {};
+    release(sums.sum);
     const auto objective = [&] {
       double value = mean_loss(policy_, std::as_const(model_), data_.split.validation,
                                options_.micro_batch_size);
