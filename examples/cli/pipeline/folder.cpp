@@ -39,7 +39,7 @@ class digest {
       for (std::size_t lane = 0; lane < 4; ++lane) mix(lanes_[lane], words[lane]);
     }
     std::array<std::uint64_t, 4> rest{};
-    std::memcpy(rest.data(), bytes.data() + i, bytes.size() - i);
+    if (i < bytes.size()) std::memcpy(rest.data(), bytes.data() + i, bytes.size() - i);
     for (std::size_t lane = 0; lane < 4; ++lane) mix(lanes_[lane], rest[lane]);
     mix(lanes_[0], bytes.size());
   }

@@ -70,6 +70,7 @@ index_t state_reader::number(const char* name) const {
 }
 
 void state_reader::take(std::span<std::byte> out) {
+  if (out.empty()) return;  // memcpy wants pointers even for nothing
   if (out.size() > rest().size())
     fail(std::to_string(rest().size()) + " bytes", std::to_string(out.size()) + " more");
   std::memcpy(out.data(), rest().data(), out.size());
