@@ -162,7 +162,7 @@ TEST_CASE("a batch size of zero is refused, and a throwing model's exception arr
   const auto model = small_model();
   const auto examples = all_examples(33);
   CHECK_THROWS_WITH_AS(sum_gradients(exec::cpu{}, model, examples, {.batch_size = 0}),
-                       "sum_gradients: batch_size must be positive (batch_size = 0)",
+                       "add_gradients: batch_size must be positive (batch_size = 0)",
                        invalid_argument);
   const std::vector<index_t> outside{0, 1, 99};
   CHECK_THROWS_AS(sum_gradients(exec::cpu{2}, model, outside, {.batch_size = 1}), invalid_argument);

@@ -77,11 +77,11 @@ class worker_pool {
     if (n <= 0) return;
     const index_t most = std::max<index_t>(1, n / std::max<index_t>(1, grain));
     const index_t parts = std::min<index_t>(threads_, most);
-    const index_t small = most >= 8 * parts ? 2 * parts : 0;
-    const index_t large = small == 0 ? n : n - n / 4;
-    tasks(parts + small, 1, [&](index_t task, int) {
+    const index_t tail = most >= 8 * parts ? 2 * parts : 0;
+    const index_t large = tail == 0 ? n : n - n / 4;
+    tasks(parts + tail, 1, [&](index_t task, int) {
       if (task < parts) return body(split_range(large, parts, task));
-      const index_range range = split_range(n - large, small, task - parts);
+      const index_range range = split_range(n - large, tail, task - parts);
       body(index_range{large + range.begin, large + range.end});
     });
   }
