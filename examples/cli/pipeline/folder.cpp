@@ -304,15 +304,13 @@ bool run_folder::is_done(stage which) const {
   return true;
 }
 
-void run_folder::check_input(std::string_view option) const {
+void run_folder::check_input(std::string_view option, const std::string& path) const {
+  const std::string found = fingerprint(path);
   for (const auto& input : settings_["inputs"])
-    if (input["option"] == option) {
-      const auto path = input["path"].get<std::string>();
-      if (const std::string found = fingerprint(path); input["fingerprint"] != found)
-        throw input_error(path, "contents", "fingerprint " + found,
-                          input["fingerprint"].get<std::string>() +
-                              ": the file must not change while a run uses it");
-    }
+    if (input["option"] == option && input["fingerprint"] != found)
+      throw input_error(path, "contents", "fingerprint " + found,
+                        input["fingerprint"].get<std::string>() +
+                            ": the file must not change while a run uses it");
 }
 
 void run_folder::describe_model(ordered_json model) {

@@ -63,7 +63,7 @@ class run_folder {
 
   /// For files that are read a second time.
   /// \throws input_error  if the option's file is no longer what it was when the stage began
-  void check_input(std::string_view option) const;
+  void check_input(std::string_view option, const std::string& path) const;
 
   /// What the report says of the model.
   void describe_model(nlohmann::ordered_json model);

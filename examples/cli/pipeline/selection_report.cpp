@@ -71,7 +71,7 @@ void write_examples(const run_folder& folder, const run_data& data, const select
 /// selected.jsonl, and groups.json where records name a group.
 void write_records(const run_folder& folder, const run_data& data, const pipeline_options& options,
                    const selection_facts& facts) {
-  folder.check_input("--train");
+  folder.check_input("--train", options.train);
   const llm::record_file file(options.train);
   const auto line = [&](index_t position) {
     const auto& place =
