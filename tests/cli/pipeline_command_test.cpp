@@ -339,16 +339,22 @@ TEST_CASE("killed at random moments, a run goes on to the same bytes") {
     more.push_back("--resume");
     std::mt19937 random(5);
     const std::string out = "killed-" + order;
+    // What is left of a run becomes shorter, and the machine's speed changes: runs that come to
+    // their end before the signal do not count, and the next signal comes earlier.
+    auto within = static_cast<unsigned>(length.count());
     int killed = 0;
-    for (int i = 0; i < 10; ++i) {
+    for (int i = 0; i < 200 && killed < 10; ++i) {
       const pid_t child = s.dualsft.start(s.words("run", out, more));
-      ::usleep(static_cast<useconds_t>(random() % static_cast<unsigned>(length.count())));
+      ::usleep(static_cast<useconds_t>(random() % within));
       ::kill(child, SIGKILL);
-      if (s.dualsft.finish(child).code == 1000 + SIGKILL) ++killed;
+      const bool hit = s.dualsft.finish(child).code == 1000 + SIGKILL;
+      if (hit) ++killed;
+      within = hit ? std::min(within * 2, static_cast<unsigned>(length.count()))
+                   : std::max(within / 2, 1000u);
       if (std::filesystem::exists(s.folder / (out + "/finetune.json")))
         std::filesystem::remove_all(s.folder / out);  // it was through: begin anew
     }
-    CHECK(killed >= 5);
+    CHECK(killed == 10);
     const auto end = s.dualsft.run(s.words("run", out, more));
     INFO(end.err);
     REQUIRE(end.code == 0);

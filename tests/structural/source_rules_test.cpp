@@ -57,7 +57,7 @@ struct third_party {
 constexpr third_party third_parties[] = {
     {R"((cuda|cub/|thrust/|cublas|curand|cusolver|cooperative_groups|nv/).*)", R"(.*\.cuh)"},
     {R"((xtensor|xtl|xsimd)/.*)", R"(adapt/xtensor\.hpp)"},
-    {R"(nlohmann/.*)", R"((io|detail)/safetensors.*|llm/.*)"},
+    {R"(nlohmann/.*)", R"((io|detail)/safetensors.*|detail/strict_json.*|llm/.*)"},
     {R"(Eigen/Core)", R"(.*\.hpp)"},
     {R"(Eigen/(?!Core$).*)", R"(llm/.*)"},  // decompositions triple the compile time
     {R"((CLI|doctest|benchmark)/.*)", ""},

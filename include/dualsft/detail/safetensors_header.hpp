@@ -7,10 +7,10 @@
 #include <cstring>
 #include <dualsft/detail/file_handle.hpp>
 #include <dualsft/detail/shape.hpp>
+#include <dualsft/detail/strict_json.hpp>
 #include <dualsft/float16.hpp>
 #include <limits>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
 #include <span>
@@ -94,38 +94,6 @@ constexpr const tensor_type_row& row_of(tensor_type type) {
 inline constexpr index_t longest_safetensors_header = 100'000'000;
 inline constexpr std::size_t most_tensor_dimensions = 32;
 
-/// What both kinds of JSON file have in common: nothing but objects, strings and integers is
-/// expected, so whatever else the parser meets is refused the moment it comes, and no document is
-/// ever built. (A document would also keep the last of two equal names without a word.)
-class strict_json {
- public:
-  using json = nlohmann::json;
-
-  strict_json(const std::string& path, std::string field) : path_(path), field_(std::move(field)) {}
-
-  /// Feeds the whole text to a parser derived from this.
-  template <class Parser>
-  static void run(Parser& parser, std::string_view text) {
-    // To nlohmann's lexer a zero byte is the end of the text, whatever follows.
-    if (text.find('\0') != text.npos) parser.fail(parser.field_, "a zero byte", "well-formed JSON");
-    nlohmann::json::sax_parse(text.begin(), text.end(), &parser);
-  }
-
-  bool parse_error(std::size_t, const std::string&, const json::exception& error) {
-    std::string_view text = error.what();
-    if (const auto end = text.find("] "); end != text.npos) text.remove_prefix(end + 2);
-    fail(field_, in_quotes(text), "well-formed JSON");
-  }
-
- protected:
-  [[noreturn]] void fail(std::string field, std::string found, std::string expected) const {
-    throw input_error(path_, std::move(field), std::move(found), std::move(expected));
-  }
-
-  const std::string& path_;
-  std::string field_;
-};
-
 /// {"__metadata__": {name: text}, tensor: {"dtype", "shape", "data_offsets"}, ...}
 class tensor_table_parser : public strict_json {
  public:
@@ -136,13 +104,14 @@ class tensor_table_parser : public strict_json {
 
   // ---- called by the parser ----
 
-  bool null() { refuse("null"); }
-  bool boolean(bool) { refuse("a boolean"); }
-  bool number_float(double, const std::string& text) { refuse("the number " + in_quotes(text)); }
-  bool number_integer(std::int64_t x) { refuse("the number " + std::to_string(x)); }
-  bool binary(std::vector<std::uint8_t>&) { refuse("binary data"); }
+  bool null() override { refuse("null"); }
+  bool boolean(bool) override { refuse("a boolean"); }
+  bool number_float(double, const std::string& text) override {
+    refuse("the number " + in_quotes(text));
+  }
+  bool number_integer(std::int64_t x) override { refuse("the number " + std::to_string(x)); }
 
-  bool number_unsigned(std::uint64_t x) {
+  bool number_unsigned(std::uint64_t x) override {
     if (place_ != place::shape && place_ != place::offsets) refuse(std::to_string(x));
     if (x > static_cast<std::uint64_t>(std::numeric_limits<index_t>::max()))
       fail(field_, std::to_string(x), "an integer below 2^63");
@@ -153,7 +122,7 @@ class tensor_table_parser : public strict_json {
     return true;
   }
 
-  bool string(std::string& text) {
+  bool string(std::string& text) override {
     if (place_ == place::metadata) {
       metadata[key_] = std::move(text);
     } else if (place_ == place::entry && key_ == "dtype") {
@@ -168,7 +137,7 @@ class tensor_table_parser : public strict_json {
     return true;
   }
 
-  bool start_object(std::size_t) {
+  bool start_object(std::size_t) override {
     if (place_ == place::outside) {
       place_ = place::table;
     } else if (place_ == place::table && key_ == "__metadata__") {
@@ -184,7 +153,7 @@ class tensor_table_parser : public strict_json {
     return true;
   }
 
-  bool key(std::string& name) {
+  bool key(std::string& name) override {
     key_ = std::move(name);
     if (place_ == place::table) {
       field_ = key_ == "__metadata__" ? key_ : "tensor " + in_quotes(key_);
@@ -206,7 +175,7 @@ class tensor_table_parser : public strict_json {
     return true;
   }
 
-  bool end_object() {
+  bool end_object() override {
     if (place_ == place::entry) {
       for (const auto& [bit, name] : {std::pair{1u, "dtype"}, {2u, "shape"}, {4u, "data_offsets"}})
         if ((seen_ & bit) == 0) fail(entry_field(name), "nothing", "the key");
@@ -217,13 +186,13 @@ class tensor_table_parser : public strict_json {
     return true;
   }
 
-  bool start_array(std::size_t) {
+  bool start_array(std::size_t) override {
     if (place_ != place::entry || key_ == "dtype") refuse("a list");
     place_ = key_ == "shape" ? place::shape : place::offsets;
     return true;
   }
 
-  bool end_array() {
+  bool end_array() override {
     if (place_ == place::offsets && offsets_.size() != 2)
       fail(field_, std::to_string(offsets_.size()) + " numbers", "two");
     place_ = place::entry;
@@ -302,7 +271,7 @@ inline safetensors_table read_safetensors_table(const std::string& path,
     fail("header", text.empty() ? "nothing" : in_quotes(text.substr(0, 16)), "a JSON object");
 
   tensor_table_parser parser(path);
-  strict_json::run(parser, text);
+  parser.read(text);
 
   safetensors_table table{std::move(parser.tensors), std::move(parser.metadata),
                           static_cast<index_t>(8 + length)};
@@ -339,35 +308,34 @@ class weight_map_parser : public strict_json {
   std::vector<std::pair<std::string, std::string>> entries;  // tensor, shard
   bool found = false;
 
-  bool null() { return value("null"); }
-  bool boolean(bool) { return value("a boolean"); }
-  bool number_integer(std::int64_t) { return value("a number"); }
-  bool number_unsigned(std::uint64_t) { return value("a number"); }
-  bool number_float(double, const std::string&) { return value("a number"); }
-  bool binary(std::vector<std::uint8_t>&) { return value("binary data"); }
+  bool null() override { return value("null"); }
+  bool boolean(bool) override { return value("a boolean"); }
+  bool number_integer(std::int64_t) override { return value("a number"); }
+  bool number_unsigned(std::uint64_t) override { return value("a number"); }
+  bool number_float(double, const std::string&) override { return value("a number"); }
 
-  bool string(std::string& shard) {
+  bool string(std::string& shard) override {
     if (!in_map_ || depth_ != 2) return value("a string");
     check_shard(shard);
     entries.emplace_back(key_, std::move(shard));
     return true;
   }
 
-  bool start_object(std::size_t) {
+  bool start_object(std::size_t) override {
     if (depth_ == 0 || (depth_ == 1 && in_map_)) {
       ++depth_;
       return true;
     }
     return open("an object");
   }
-  bool start_array(std::size_t) { return open("a list"); }
-  bool end_array() { return end_object(); }
-  bool end_object() {
+  bool start_array(std::size_t) override { return open("a list"); }
+  bool end_array() override { return end_object(); }
+  bool end_object() override {
     if (--depth_ == 1) in_map_ = false;
     return true;
   }
 
-  bool key(std::string& name) {
+  bool key(std::string& name) override {
     key_ = std::move(name);
     if (depth_ == 1) {
       field_ = in_quotes(key_);

@@ -160,7 +160,7 @@ class safetensors_checkpoint {
     const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
                                 file.bytes().size());
     detail::weight_map_parser parser(path_);
-    detail::strict_json::run(parser, text);
+    parser.read(text);
     if (!parser.found) throw input_error(path_, "weight_map", "nothing", "an object");
 
     const auto slash = path_.rfind('/');

@@ -125,7 +125,8 @@ class transformer : private detail::transformer_passes<S> {
 
   void accumulate_gradient(example_span examples, std::span<S> out) const {
     this->expects_d("transformer::accumulate_gradient", out.size());
-    traces(examples, detail::gradient_sink<S>(*pool_, layout(), out.data()));
+    detail::gradient_sink<S> sink(*pool_, layout(), out.data());
+    all_traces("transformer::accumulate_gradient", examples, sink);
   }
 
   void example_gradient(index_t example, std::span<S> out) const {
@@ -142,28 +143,14 @@ class transformer : private detail::transformer_passes<S> {
     this->expects_examples("transformer::gradient_blocks", examples);
     if (!losses.empty()) this->expects_out("transformer::gradient_blocks", examples, losses.size());
     std::ranges::fill(losses, 0.0);
-    detail::block_sink<S, Sink> blocks(*pool_, layout(), map().head, map().embedding, sink);
-    pass p;
-    if (examples.empty()) {
-      blocks.deliver_nothing();
-      return;
-    }
-    this->chunks(
-        examples,
-        [&](const detail::packed_tokens& tokens) {
-          this->backward_of_losses(tokens, p, blocks, losses);
-        },
-        std::numeric_limits<index_t>::max());
-    blocks.finish();
+    detail::block_sink<S> blocks(*pool_, layout(), map().head, map().embedding, std::ref(sink));
+    all_blocks(examples, blocks, losses);
   }
 
   template <class Sink>
   void traces(example_span examples, Sink&& sink) const {
-    this->expects_examples("transformer::traces", examples);
-    pass p;
-    this->chunks(examples, [&](const detail::packed_tokens& tokens) {
-      this->backward_of_losses(tokens, p, sink);
-    });
+    detail::forwarding_sink<S, std::remove_reference_t<Sink>> any(sink);
+    all_traces("transformer::traces", examples, any);
   }
 
   void forward_derivatives(example_span examples, std::span<const S> direction,
@@ -234,6 +221,28 @@ class transformer : private detail::transformer_passes<S> {
           out(tokens.row_examples[r], c) +=
               tokens.shares[r] * static_cast<double>(p.head_in(static_cast<index_t>(r), c));
     });
+  }
+
+ private:
+  void all_traces(const char* function, example_span examples, detail::trace_sink<S>& sink) const {
+    this->expects_examples(function, examples);
+    pass p;
+    this->chunks(examples, [&](const detail::packed_tokens& tokens) {
+      this->backward_of_losses(tokens, p, sink);
+    });
+  }
+
+  void all_blocks(example_span examples, detail::block_sink<S>& blocks,
+                  std::span<double> losses) const {
+    if (examples.empty()) return blocks.deliver_nothing();
+    pass p;
+    this->chunks(
+        examples,
+        [&](const detail::packed_tokens& tokens) {
+          this->backward_of_losses(tokens, p, blocks, losses);
+        },
+        std::numeric_limits<index_t>::max());
+    blocks.finish();
   }
 };
 

@@ -5,8 +5,8 @@
 #include <dualsft/llm/detail/attention.hpp>
 #include <dualsft/llm/detail/packed_tokens.hpp>
 #include <dualsft/llm/detail/tangent_kernels.hpp>
+#include <dualsft/llm/detail/trace_sink.hpp>
 #include <dualsft/llm/parameter_names.hpp>
-#include <dualsft/traces.hpp>
 #include <vector>
 
 /// One layer of a transformer on packed tokens: forward, backward as traces, and the derivative
@@ -77,9 +77,8 @@ class decoder {
   }
 
   /// dh = dl/d(output) becomes dl/d(input); use(trace) for every parameter of the layer.
-  template <class Use>
   void backward(index_t l, const packed_tokens& tokens, layer_state<S>& state, row_matrix<S>& dh,
-                layer_scratch<S>& s, Use&& use) const {
+                layer_scratch<S>& s, trace_sink<S>& use) const {
     const layer_blocks& b = blocks(l);
     const auto& examples = tokens.examples;
     {
@@ -220,10 +219,10 @@ class decoder {
   }
 
   /// dl/d(x W^T + b) from dh.
-  template <class Use>
   const row_matrix<S>& output_error(index_t norm_block, const row_matrix<S>& raw,
                                     const std::vector<S>& inv, const std::vector<index_t>& examples,
-                                    const row_matrix<S>& dh, layer_scratch<S>& s, Use& use) const {
+                                    const row_matrix<S>& dh, layer_scratch<S>& s,
+                                    trace_sink<S>& use) const {
     if (norm_block < 0) return dh;
     norm_at(norm_block).backward(pool_, raw, inv, dh, s.unit, s.e, into::overwrite);
     use(scale_trace<S>{norm_block, view_of(std::as_const(s.unit)), view_of(dh), examples});
@@ -231,11 +230,10 @@ class decoder {
   }
 
   /// dl/d(raw head) from dl/d(normed head): the trace has a row per token and head.
-  template <class Use>
   const row_matrix<S>& head_error(index_t norm_block, const row_matrix<S>& raw,
                                   const std::vector<S>& inv, const std::vector<index_t>& examples,
                                   const row_matrix<S>& e, row_matrix<S>& d_raw, layer_scratch<S>& s,
-                                  Use& use) const {
+                                  trace_sink<S>& use) const {
     if (norm_block < 0) return e;
     const norm<S> n = norm_at(norm_block);
     n.backward(pool_, raw, inv, e, s.unit, d_raw, into::overwrite);

@@ -4,7 +4,8 @@
 #include <algorithm>
 #include <dualsft/layout.hpp>
 #include <dualsft/llm/detail/row_kernels.hpp>
-#include <dualsft/traces.hpp>
+#include <dualsft/llm/detail/trace_sink.hpp>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -55,19 +56,25 @@ void add_bias(worker_pool& pool, const affine_trace<S>& trace, S* at) {
 
 /// Adds products to a vector over all d coordinates.
 template <class S>
-class gradient_sink {
+class gradient_sink final : public trace_sink<S> {
  public:
   gradient_sink(worker_pool& pool, const parameter_layout& layout, S* out)
       : pool_(pool), layout_(layout), out_(out) {}
 
-  template <class Trace>
-  void operator()(const Trace& trace) const {
-    add_product(pool_, trace, out_ + layout_.block(trace.weight).offset);
-    if constexpr (requires { trace.bias; })
-      if (trace.bias >= 0) add_bias(pool_, trace, out_ + layout_.block(trace.bias).offset);
+  void operator()(const affine_trace<S>& trace) override {
+    add_product(pool_, trace, at(trace.weight));
+    if (trace.bias >= 0) add_bias(pool_, trace, at(trace.bias));
+  }
+  void operator()(const embedding_trace<S>& trace) override {
+    add_product(pool_, trace, at(trace.weight));
+  }
+  void operator()(const scale_trace<S>& trace) override {
+    add_product(pool_, trace, at(trace.weight));
   }
 
  private:
+  S* at(index_t block) const { return out_ + layout_.block(block).offset; }
+
   worker_pool& pool_;
   const parameter_layout& layout_;
   S* out_;
@@ -75,30 +82,26 @@ class gradient_sink {
 
 /// Hands over one block at a time, each once. All blocks have one trace but the head, whose traces
 /// come in pieces and, where it is tied, at the pass's two ends: it waits for the last of them.
-template <class S, class Sink>
-class block_sink {
+template <class S>
+class block_sink final : public trace_sink<S> {
  public:
-  block_sink(worker_pool& pool, const parameter_layout& layout, index_t head, index_t embedding,
-             Sink& sink)
-      : pool_(pool), layout_(layout), head_(head), embedding_(embedding), sink_(sink) {}
+  using taker = std::function<void(index_t, std::span<const S>)>;
 
-  template <class Trace>
-  void operator()(const Trace& trace) {
-    if (trace.weight == head_) {
-      if (gathered_.empty()) gathered_.assign(size(head_), S(0));
-      add_product(pool_, trace, gathered_.data());
-      return;
-    }
-    if (head_ != embedding_) finish();  // the head's pieces come first and together
-    deliver(trace.weight, [&](S* at) { add_product(pool_, trace, at); });
-    if constexpr (requires { trace.bias; })
-      if (trace.bias >= 0) deliver(trace.bias, [&](S* at) { add_bias(pool_, trace, at); });
+  block_sink(worker_pool& pool, const parameter_layout& layout, index_t head, index_t embedding,
+             taker take)
+      : pool_(pool), layout_(layout), head_(head), embedding_(embedding), take_(std::move(take)) {}
+
+  void operator()(const affine_trace<S>& trace) override {
+    add(trace);
+    if (trace.bias >= 0) deliver(trace.bias, [&](S* at) { add_bias(pool_, trace, at); });
   }
+  void operator()(const embedding_trace<S>& trace) override { add(trace); }
+  void operator()(const scale_trace<S>& trace) override { add(trace); }
 
   /// Behind the last trace.
   void finish() {
     if (gathered_.empty()) return;
-    sink_(head_, std::span<const S>(gathered_));
+    take_(head_, std::span<const S>(gathered_));
     gathered_ = {};
   }
 
@@ -112,17 +115,28 @@ class block_sink {
     return static_cast<std::size_t>(layout_.block(block).size());
   }
 
+  template <class Trace>
+  void add(const Trace& trace) {
+    if (trace.weight == head_) {
+      if (gathered_.empty()) gathered_.assign(size(head_), S(0));
+      add_product(pool_, trace, gathered_.data());
+      return;
+    }
+    if (head_ != embedding_) finish();  // the head's pieces come first and together
+    deliver(trace.weight, [&](S* at) { add_product(pool_, trace, at); });
+  }
+
   template <class Add>
   void deliver(index_t block, Add&& add) {
     scratch_.assign(size(block), S(0));
     add(scratch_.data());
-    sink_(block, std::span<const S>(scratch_));
+    take_(block, std::span<const S>(scratch_));
   }
 
   worker_pool& pool_;
   const parameter_layout& layout_;
   index_t head_, embedding_;
-  Sink& sink_;
+  taker take_;
   std::vector<S> gathered_, scratch_;
 };
 

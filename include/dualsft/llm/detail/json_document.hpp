@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <dualsft/config.hpp>
 #include <dualsft/detail/file_handle.hpp>
+#include <dualsft/detail/strict_json.hpp>
 #include <dualsft/error.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -38,27 +39,27 @@ inline std::string describe(const json& value) {
 }
 
 /// Builds the document that nlohmann's own builder would, and watches while it does.
-class document_builder {
+class document_builder : public dualsft::detail::json_events {
  public:
   document_builder(json& root, const std::string& file, const std::string& place, int deepest)
       : file_(file), place_(place), deepest_(deepest), root_(root) {}
 
   // ---- called by the parser ----
 
-  bool null() { return put(nullptr); }
-  bool boolean(bool x) { return put(x); }
-  bool number_integer(std::int64_t x) { return put(x); }
-  bool number_unsigned(std::uint64_t x) { return put(x); }
-  bool number_float(double x, const std::string&) { return put(x); }
-  bool string(std::string& x) { return put(std::move(x)); }
-  bool binary(std::vector<std::uint8_t>&) { return false; }  // no JSON text holds any
+  bool null() override { return put(nullptr); }
+  bool boolean(bool x) override { return put(x); }
+  bool number_integer(std::int64_t x) override { return put(x); }
+  bool number_unsigned(std::uint64_t x) override { return put(x); }
+  bool number_float(double x, const std::string&) override { return put(x); }
+  bool string(std::string& x) override { return put(std::move(x)); }
+  bool binary(json::binary_t&) override { return false; }  // no JSON text holds any
 
-  bool start_object(std::size_t) { return open(json::object()); }
-  bool start_array(std::size_t) { return open(json::array()); }
-  bool end_object() { return close(); }
-  bool end_array() { return close(); }
+  bool start_object(std::size_t) override { return open(json::object()); }
+  bool start_array(std::size_t) override { return open(json::array()); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
 
-  bool key(std::string& name) {
+  bool key(std::string& name) override {
     json& object = *open_.back();
     if (object.contains(name))
       throw input_error(file_, field_of(in_quotes(name)), "the key twice", "each key once");
@@ -66,7 +67,7 @@ class document_builder {
     return true;
   }
 
-  bool parse_error(std::size_t, const std::string&, const json::exception& error) {
+  bool parse_error(std::size_t, const std::string&, const json::exception& error) override {
     std::string text = error.what();
     if (const auto end = text.find("] "); end != text.npos) text.erase(0, end + 2);
     // Lines are counted from the text's own first one, whose number in the file the place may say.
@@ -130,7 +131,7 @@ inline json parse_document(const std::string& file, const std::string& place, st
     throw input_error(file, place, "a byte order mark", "well-formed JSON");
   json root;
   document_builder builder(root, file, place, deepest);
-  json::sax_parse(text.begin(), text.end(), &builder);
+  dualsft::detail::parse_json(text, builder);
   return root;
 }
 

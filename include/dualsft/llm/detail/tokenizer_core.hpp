@@ -82,7 +82,7 @@ class tokenizer_core {
 
   static tokenizer_json_parser parse(std::string_view text, const std::string& file) {
     tokenizer_json_parser parser(file);
-    dualsft::detail::strict_json::run(parser, text);
+    parser.read(text);
     return parser;
   }
 

@@ -138,13 +138,12 @@ class tokenizer_json_parser : public dualsft::detail::strict_json {
 
   // ---- called by the parser ----
 
-  bool null() { return value(nullptr, "null"); }
-  bool boolean(bool x) { return value(x, "a boolean"); }
-  bool number_float(double x, const std::string& text) { return value(x, text); }
-  bool number_integer(std::int64_t x) { return value(x, std::to_string(x)); }
-  bool binary(std::vector<std::uint8_t>&) { return value(nullptr, "binary data"); }
+  bool null() override { return value(nullptr, "null"); }
+  bool boolean(bool x) override { return value(x, "a boolean"); }
+  bool number_float(double x, const std::string& text) override { return value(x, text); }
+  bool number_integer(std::int64_t x) override { return value(x, std::to_string(x)); }
 
-  bool number_unsigned(std::uint64_t x) {
+  bool number_unsigned(std::uint64_t x) override {
     if (place_ != place::vocabulary) return value(x, std::to_string(x));
     if (x > INT32_MAX) fail(token_field(), std::to_string(x), "an id below 2^31");
     tables.tokens.add(key_);
@@ -152,7 +151,7 @@ class tokenizer_json_parser : public dualsft::detail::strict_json {
     return true;
   }
 
-  bool string(std::string& text) {
+  bool string(std::string& text) override {
     if (place_ == place::merges) {
       if (!text.starts_with("#version")) add_merge(text);
     } else if (place_ == place::merge) {
@@ -169,7 +168,7 @@ class tokenizer_json_parser : public dualsft::detail::strict_json {
     return true;
   }
 
-  bool start_object(std::size_t) {
+  bool start_object(std::size_t) override {
     if (in_model() && key_ == "vocab") {
       claim("vocab");
       tables.has_vocabulary = true;
@@ -179,7 +178,7 @@ class tokenizer_json_parser : public dualsft::detail::strict_json {
     return open(json::object(), "an object");
   }
 
-  bool start_array(std::size_t) {
+  bool start_array(std::size_t) override {
     if (place_ == place::merges) {
       place_ = place::merge;
       merge_whole_ = false;
@@ -201,15 +200,15 @@ class tokenizer_json_parser : public dualsft::detail::strict_json {
     return open(json::array(), "a list");
   }
 
-  bool key(std::string& name) {
+  bool key(std::string& name) override {
     key_ = std::move(name);
     if (place_ == place::document && stack_.back()->contains(key_))
       fail(dualsft::detail::in_quotes(key_), "the key twice in one object", "each key once");
     return true;
   }
 
-  bool end_object() { return close(); }
-  bool end_array() {
+  bool end_object() override { return close(); }
+  bool end_array() override {
     if (place_ == place::merge) {
       if (!merge_whole_)
         fail(merge_field(tables.right.size()), "fewer than two parts", "two parts");

@@ -6,6 +6,7 @@
 #include <dualsft/llm/detail/decoder.hpp>
 #include <dualsft/llm/token_corpus.hpp>
 #include <dualsft/llm/transformer_options.hpp>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -178,8 +179,7 @@ class transformer_passes {
   }
 
   /// \param losses  added to, or empty
-  template <class Use>
-  void backward_of_losses(const packed_tokens& tokens, pass& p, Use&& use,
+  void backward_of_losses(const packed_tokens& tokens, pass& p, trace_sink<S>& use,
                           std::span<double> losses = {}) const {
     forward(tokens, p, keeping_for_backward());
     backward(
@@ -210,8 +210,8 @@ class transformer_passes {
 
   /// \param errors  errors(range, z): z holds the range's logits if `first` says so, and shall hold
   ///                dl/dz
-  template <class Use, class Errors>
-  void backward(const packed_tokens& tokens, pass& p, Use&& use, Errors&& errors,
+  void backward(const packed_tokens& tokens, pass& p, trace_sink<S>& use,
+                const std::function<void(index_range, row_matrix&)>& errors,
                 logits_first first) const {
     const decoder<S> layers = network();
     const auto weight = layers.matrix(fixed_->map.head);

@@ -8,6 +8,7 @@
 #include <dualsft/error.hpp>
 #include <dualsft/execution.hpp>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -45,15 +46,47 @@ class worker_pool {
   /// other; bodies must not call back into the pool.
   template <class Body>
   void run(int parts, Body&& body) {
+    run_of(parts, call_to<int>(body));
+  }
+
+  /// body(range) for ranges that cover [0, n): one for each thread, and where there is enough of it,
+  /// a last quarter in small ones for whichever thread comes free, as the others' processors may be
+  /// busy elsewhere. Results must not depend on who does what.
+  /// \param grain  elements that are worth a thread
+  template <class Body>
+  void ranges(index_t n, index_t grain, Body&& body) {
+    ranges_of(n, grain, call_to<index_range>(body));
+  }
+
+  /// body(task, part) for each of `tasks`, handed out as threads come free: for tasks whose results
+  /// do not depend on who does them.
+  /// \param grain  tasks that are worth a thread
+  template <class Body>
+  void tasks(index_t count, index_t grain, Body&& body) {
+    tasks_of(count, grain, call_to<index_t, int>(body));
+  }
+
+ private:
+  /// A call to somebody else's function object. What follows is compiled once, not for each body.
+  template <class... Arguments>
+  struct call {
+    void* body = nullptr;
+    void (*function)(void*, Arguments...) = nullptr;
+    void operator()(Arguments... arguments) const { function(body, arguments...); }
+  };
+  template <class... Arguments, class Body>
+  static call<Arguments...> call_to(Body& body) {
+    return {const_cast<void*>(static_cast<const void*>(std::addressof(body))),
+            [](void* at, Arguments... arguments) { (*static_cast<Body*>(at))(arguments...); }};
+  }
+
+  void run_of(int parts, call<int> body) {
     if (parts <= 1) {
       if (parts == 1) body(0);
       return;
     }
     const std::scoped_lock one_at_a_time(callers_);
-    context_ = &body;
-    call_ = [](void* context, int part) {
-      (*static_cast<std::remove_reference_t<Body>*>(context))(part);
-    };
+    body_ = body;
     parts_ = parts;
     pending_.store(threads_ - 1, std::memory_order_relaxed);
     round_.fetch_add(1, std::memory_order_release);
@@ -68,12 +101,7 @@ class worker_pool {
       }
   }
 
-  /// body(range) for ranges that cover [0, n): one for each thread, and where there is enough of it,
-  /// a last quarter in small ones for whichever thread comes free, as the others' processors may be
-  /// busy elsewhere. Results must not depend on who does what.
-  /// \param grain  elements that are worth a thread
-  template <class Body>
-  void ranges(index_t n, index_t grain, Body&& body) {
+  void ranges_of(index_t n, index_t grain, call<index_range> body) {
     if (n <= 0) return;
     const index_t most = std::max<index_t>(1, n / std::max<index_t>(1, grain));
     const index_t parts = std::min<index_t>(threads_, most);
@@ -86,11 +114,7 @@ class worker_pool {
     });
   }
 
-  /// body(task, part) for each of `tasks`, handed out as threads come free: for tasks whose results
-  /// do not depend on who does them.
-  /// \param grain  tasks that are worth a thread
-  template <class Body>
-  void tasks(index_t count, index_t grain, Body&& body) {
+  void tasks_of(index_t count, index_t grain, call<index_t, int> body) {
     if (count <= 0) return;
     std::atomic<index_t> next{0};
     const index_t most = std::max<index_t>(1, count / std::max<index_t>(1, grain));
@@ -99,7 +123,6 @@ class worker_pool {
     });
   }
 
- private:
   /// A little spinning spares the system call between steps that follow each other closely.
   template <class T, class Done>
   static T wait_for(std::atomic<T>& value, Done&& done) {
@@ -117,7 +140,7 @@ class worker_pool {
 
   void guarded(int part) {
     try {
-      if (part < parts_) call_(context_, part);
+      if (part < parts_) body_(part);
     } catch (...) {
       failures_[static_cast<std::size_t>(part)] = std::current_exception();
     }
@@ -146,8 +169,7 @@ class worker_pool {
   std::atomic<int> pending_{0};
   std::atomic<bool> stopping_{false};
   int parts_ = 0;
-  void* context_ = nullptr;
-  void (*call_)(void*, int) = nullptr;
+  call<int> body_;
   std::vector<std::exception_ptr> failures_;
   std::vector<std::jthread> workers_;
 };
