@@ -17,9 +17,12 @@ namespace dualsft::detail {
 /// compiled anew, some seconds each, for every type that it is called with.
 using json_events = nlohmann::json_sax<nlohmann::json>;
 
+/// What json::sax_parse does for JSON; that compiles the readers of four binary formats too, which
+/// takes as long again.
 /// \pre  no zero byte: to nlohmann's lexer it is the end of the text, whatever follows
 inline void parse_json(std::string_view text, json_events& handler) {
-  nlohmann::json::sax_parse(text.data(), text.data() + text.size(), &handler);
+  auto input = nlohmann::detail::input_adapter(text.data(), text.data() + text.size());
+  nlohmann::detail::parser<nlohmann::json, decltype(input)>(std::move(input)).sax_parse(&handler);
 }
 
 /// What the readers of one file have in common: whatever they do not expect is refused the moment
