@@ -8,6 +8,8 @@
 #include <dualsft/llm/detail/transformer_passes.hpp>
 #include <dualsft/llm/token_corpus.hpp>
 #include <dualsft/random.hpp>
+#include <functional>
+#include <limits>
 #include <memory>
 #include <span>
 #include <vector>
