@@ -21,8 +21,10 @@ using json_events = nlohmann::json_sax<nlohmann::json>;
 /// takes as long again.
 /// \pre  no zero byte: to nlohmann's lexer it is the end of the text, whatever follows
 inline void parse_json(std::string_view text, json_events& handler) {
-  auto input = nlohmann::detail::input_adapter(text.data(), text.data() + text.size());
-  nlohmann::detail::parser<nlohmann::json, decltype(input)>(std::move(input)).sax_parse(&handler);
+  const auto input = [text] {
+    return nlohmann::detail::input_adapter(text.data(), text.data() + text.size());
+  };
+  nlohmann::detail::parser<nlohmann::json, decltype(input())>(input()).sax_parse(&handler);
 }
 
 /// What the readers of one file have in common: whatever they do not expect is refused the moment
