@@ -13,8 +13,8 @@
 #include <optional>
 #include <ostream>
 
-#include "score.hpp"
 #include "terminal.hpp"
+#include "usage_error.hpp"
 
 namespace dualsft::cli {
 
@@ -46,7 +46,8 @@ void write_text(const std::string& path, const std::string& text) {
 }  // namespace
 
 void run_init(const init_options& options, std::ostream& out) {
-  for (const char* name : {"/config.json", "/model.safetensors", "/model.safetensors.index.json"})
+  for (const char* name : {"/config.json", "/model.safetensors", "/model.safetensors.index.json",
+                           "/tokenizer.json", "/tokenizer_config.json"})
     if (struct stat there{}; ::stat((options.out + name).c_str(), &there) == 0)
       throw usage_error("--out " + options.out + ": holds a checkpoint already, or a part of one");
   const bool bytes = options.tokenizer == "bytes";

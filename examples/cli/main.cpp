@@ -27,6 +27,7 @@
 #include "report/report.hpp"
 #include "score.hpp"
 #include "terminal.hpp"
+#include "usage_error.hpp"
 #include "verify.hpp"
 
 namespace {

@@ -18,6 +18,7 @@
 
 #include "score_output.hpp"
 #include "terminal.hpp"
+#include "usage_error.hpp"
 
 namespace dualsft::cli {
 

@@ -4,16 +4,10 @@
 #include <cstdint>
 #include <dualsft/order.hpp>
 #include <iosfwd>
-#include <stdexcept>
 #include <string>
 
 /// `dualsft score`: dual scores from arrays.
 namespace dualsft::cli {
-
-/// The command line asks for something that does not exist or does not fit: exit code 2.
-class usage_error : public std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
 
 struct score_options {
   std::string gradients;   ///< G.npy

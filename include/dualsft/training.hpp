@@ -51,8 +51,9 @@ struct training_options {
   double final_learning_rate = 0;
   double max_gradient_norm = std::numeric_limits<double>::infinity();
   std::uint64_t seed = 42;
-  index_t loss_every = 0;  ///< report the batch's loss every so many steps; costs one more forward
-                           ///< pass, or nothing where the model has HasGradientLosses
+  index_t loss_every = 0;  ///< report the batch's loss every so many steps and in the last; costs
+                           ///< one more forward pass, or nothing where the model has
+                           ///< HasGradientLosses
   index_t first_step = 0;
   /// Called after every step; returning false stops the run.
   std::function<bool(const training_step&)> on_step = {};
@@ -111,7 +112,8 @@ training_result train(const Policy& policy, M& model, Optimizer& optimizer, exam
     const auto count = static_cast<double>(batch.size());
 
     training_step report{.step = step, .total = total, .learning_rate = schedule.rate(step)};
-    const bool wants_loss = options.loss_every > 0 && step % options.loss_every == 0;
+    const bool wants_loss =
+        options.loss_every > 0 && (step % options.loss_every == 0 || step + 1 == total);
     losses.resize(wants_loss ? batch.size() : 0);
     const gradient_sums sums =
         sum_gradients(policy, std::as_const(model), batch,

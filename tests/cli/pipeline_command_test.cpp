@@ -89,7 +89,7 @@ struct scene {
                                  out};
     for (std::size_t i = 0; i < more.size(); ++i) {
       const auto known = std::ranges::find(all, more[i]);
-      if (known != all.end())
+      if (known != all.end() && more[i].starts_with("--"))
         *(known + 1) = more[++i];
       else
         all.push_back(more[i]);
@@ -557,13 +557,15 @@ TEST_CASE("wrong usage and bad input") {
   CHECK(!std::filesystem::exists(s.folder / "x"));
   is_refused(s.run("run", "x", {"--seed", "-1"}), 2, "--seed: -1: expected an integer");
   is_refused(s.run("run", "x", {"--train", "caf\xe9.jsonl"}), 2, "must be UTF-8");
-  is_refused(s.run("run", "m"), 2, "would be written over --model m");
+  is_refused(s.run("run", "m"), 2, "--model m would be written over");
   is_refused(s.dualsft.run({"select", "--model", "m", "--train", "train.jsonl", "--anchor-count",
                             "0", "--out", "x"}),
              2, "preservation needs anchors");
   CHECK(!std::filesystem::exists(s.folder / "x"));
   is_refused(s.run("run", "x", {"--lambda", "-1"}), 2, "--lambda -1.0: must be finite");
   is_refused(s.run("run", "x", {"--eta", "often"}), 2, "--eta often: expected auto or a number");
+  is_refused(s.run("run", "x", {"--eta", "auto", "--learning-rate", "0"}), 2,
+             "--eta auto: is learning rate / pool size");
   is_refused(s.run("run", "x", {"--device", "cuda"}), 2, "built without CUDA");
   is_refused(s.run("run", "x", {"--precision", "bfloat16"}), 2, "needs --device cuda");
   is_refused(s.run("run", "x1", {"--curvature", "nowhere.safetensors"}), 3, "nowhere.safetensors");
@@ -575,4 +577,84 @@ TEST_CASE("wrong usage and bad input") {
   is_refused(s.run("run", "x4"), 3, "m: ");
   s.folder.put("file", "");
   is_refused(s.run("run", "file"), 3, "output");
+}
+
+TEST_CASE("nothing is written over what a run reads, nor over results of another") {
+  const scene s;
+  std::filesystem::create_directory(s.folder / "here");
+  s.folder.put("here/selected.jsonl", records(40, "add"));
+  is_refused(s.run("run", "here", {"--train", "here/selected.jsonl"}), 2,
+             "--train here/selected.jsonl would be written over");
+  CHECK(file_bytes(s.folder / "here/selected.jsonl") == records(40, "add"));
+  std::filesystem::create_directory_symlink("here", s.folder / "there");
+  is_refused(s.run("run", "here", {"--validation", "there/./examples.json"}), 2,
+             "--validation there/./examples.json would be written over");
+  is_refused(s.run("select", "here", {"--curvature", "here/parameter_scores.safetensors"}), 2,
+             "would be written over");
+  is_refused(s.run("run", "here"), 2, "holds selected.jsonl, and no settings.json");
+  std::filesystem::rename(s.folder / "here/selected.jsonl", s.folder / "here/mine.jsonl");
+  std::filesystem::copy(s.folder / "m", s.folder / "here/model");
+  const std::string weights = file_bytes(s.folder / "here/model/model.safetensors");
+  is_refused(s.run("run", "here"), 2, "holds model, and no settings.json");
+  CHECK(file_bytes(s.folder / "here/model/model.safetensors") == weights);
+  std::filesystem::remove_all(s.folder / "here/model");
+  CHECK(s.run("run", "here", {"--train", "here/mine.jsonl"}).code == 0);
+}
+
+TEST_CASE("a stage's result is all of its files, and only those of its last attempt") {
+  const scene s;
+  REQUIRE(s.run("run", "out").code == 0);
+  for (const char* part : {"warmup", "select", "finetune"})
+    CHECK(s.dualsft.run({part, "--out", "out", "--resume"}).code == 0);
+  for (const char* name : {"model/tokenizer.json", "warmup/tokenizer_config.json"}) {
+    const std::string path = std::string("out/") + name, bytes = file_bytes(s.folder / path);
+    std::filesystem::remove(s.folder / path);
+    is_refused(s.dualsft.run({"run", "--out", "out", "--resume"}), 3,
+               std::string(name) + ": contents: found nothing");
+    s.folder.put(path, bytes);
+  }
+
+  // An attempt that fails, and one that reads and writes less.
+  std::string plain;
+  for (int i = 0; i < 40; ++i)
+    plain += "{\"question\": \"" + std::to_string(i) + "\", \"answer\": \"x\"}\n";
+  s.folder.put("plain.jsonl", plain);
+  is_refused(s.run("select", "two",
+                   {"--train", "plain.jsonl", "--eta", "1e308", "--curvature",
+                    "out/warmup/second_moment.safetensors"}),
+             4, "two keeps what was done, and --resume goes on from there");
+  std::filesystem::remove_all(s.folder / "two/state");
+  s.folder.put("two/groups.json", "{}");
+  const auto found =
+      s.dualsft.run({"select", "--out", "two", "--eta", "1e-6", "--curvature", "rms"});
+  INFO(found.err);
+  REQUIRE(found.code == 0);
+  CHECK(!std::filesystem::exists(s.folder / "two/groups.json"));
+  const json settings = json::parse(file_bytes(s.folder / "two/settings.json"));
+  CHECK(!settings["outputs"]["select"].contains("groups.json"));
+  for (const json& input : settings["inputs"]) CHECK(input["option"] != "--curvature");
+}
+
+TEST_CASE("weights that overflow are no result") {
+  const scene s;
+  const auto found = s.run("run", "out",
+                           {"--learning-rate", "1e39", "--eta", "1e-6", "--batch-size", "64",
+                            "--curvature", "none", "--warmup-epochs", "0"});
+  is_refused(found, 4, "finetune: a weight is NaN or infinite behind the last step");
+  CHECK(!std::filesystem::exists(s.folder / "out/model"));
+  is_refused(s.run("warmup", "warm", {"--learning-rate", "1e39", "--warmup-epochs", "2"}), 4,
+             "warmup: a weight is NaN or infinite");
+}
+
+TEST_CASE("where everything is selected there still are worst examples, and the last loss") {
+  const scene s;
+  REQUIRE(s.run("run", "out", {"--data-budget", "1", "--epochs", "150"}).code == 0);
+  const json examples = json::parse(file_bytes(s.folder / "out/examples.json"));
+  const json losses = json::parse(file_bytes(s.folder / "out/finetune_losses.json"));
+  const index_t pool = s.summary("out")["examples"];
+  REQUIRE(pool > 20);
+  CHECK(examples["worst"].size() == 10);
+  CHECK(examples["worst"].back()["rank"] == pool);
+  CHECK(losses["steps"].size() < losses["total"].get<std::size_t>());
+  CHECK(losses["steps"].back()["step"].get<index_t>() + 1 == losses["total"]);
 }

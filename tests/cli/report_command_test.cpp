@@ -353,6 +353,8 @@ TEST_CASE("degenerate runs give sound pages") {
       b.run.summary[none] = nullptr;
     b.run.summary["certificates"] = b.run.summary["stages"] = json::array();
     b.run.statistics = {{"blocks", {report_folder::block("w", -1, "all", 1, 1, 0.5)}},
+                        {"smallest", 0.5},
+                        {"largest", 0.5},
                         {"histogram", {{"edges", {0, 1}}, {"counts", {1}}}}};
     b.run.lists = {{"best", json::array()}, {"boundary", json::array()}, {"worst", json::array()}};
     b.run.groups["groups"] = json::array();
@@ -490,8 +492,8 @@ TEST_CASE("text that is no JSON is refused") {
     b.folder.put("summary.json", text);
     is_refused(b, {"./summary.json: ", reason});
   }
-  std::string large(std::size_t{65} << 20, ' ');
-  b.folder.put("summary.json", large);
+  b.folder.put("summary.json", "");
+  std::filesystem::resize_file(b.folder / "summary.json", (std::uintmax_t{1} << 28) + 1);
   is_refused(b, {"./summary.json: file size"});
 }
 

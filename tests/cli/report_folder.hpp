@@ -124,6 +124,8 @@ struct report_folder {
          {block("model.embed_tokens.weight", -1, "embedding", 50, 1, 0.001),
           block("model.layers.0.mlp.up_proj.weight", 0, "mlp.up", 30, 0, 0.002),
           block("model.layers.1.mlp.up_proj.weight", 1, "mlp.up", 30, 10, 0.004)}},
+        {"smallest", -0.09},
+        {"largest", 0.08},
         {"histogram", {{"edges", {-0.1, -0.01, 0.0, 0.01, 0.1}}, {"counts", {20, 30, 40, 20}}}}};
     lists = {{"best", {example(10, 1, 2.0), example(3, 2, 0.5)}},
              {"boundary", {example(3, 2, 0.5), example(8, 3, 0.125)}},

@@ -4,7 +4,7 @@
 #include <charconv>
 
 #include "../natural_number.hpp"
-#include "../score.hpp"
+#include "../usage_error.hpp"
 
 namespace dualsft::cli {
 
@@ -193,8 +193,10 @@ void add_pipeline_options(CLI::App* app, pipeline_command command,
            "also score at full order, and say whether the selection stands");
   add.flag("--save-parameter-scores", &o::save_parameter_scores, "write all parameter scores");
 
-  if (command == pipeline_command::run)
-    app->add_flag("--resume", options->resume, "go on with the run in --out");
+  app->add_flag("--resume", options->resume,
+                command == pipeline_command::run
+                    ? "go on with the run in --out"
+                    : "accepted as with run; a stage goes on from what it finds in any case");
   app->add_option("--save-every", options->save_every,
                   "seconds between saves of an unfinished stage (default 60)")
       ->check(CLI::NonNegativeNumber);

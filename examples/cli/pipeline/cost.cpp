@@ -29,11 +29,13 @@ stage_clock::stage_clock(std::string name) : name_(std::move(name)) {
 void stage_clock::continue_from(const nlohmann::ordered_json& header) {
   seconds_before_ = header.value("seconds", 0.0);
   peak_before_ = header.value("peak_resident_bytes", index_t{0});
+  tokens_ = header.value("tokens", index_t{0});
 }
 
 void stage_clock::save(nlohmann::ordered_json& header) const {
   header["seconds"] = seconds();
   header["peak_resident_bytes"] = std::max(peak_before_, peak_resident());
+  header["tokens"] = tokens_;
 }
 
 double stage_clock::seconds() const {

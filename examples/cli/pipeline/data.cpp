@@ -5,8 +5,8 @@
 #include <dualsft/llm/prompt_template.hpp>
 #include <numeric>
 
-#include "../score.hpp"
 #include "../terminal.hpp"
+#include "../usage_error.hpp"
 
 namespace dualsft::cli {
 

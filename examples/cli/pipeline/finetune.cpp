@@ -8,7 +8,6 @@
 #include <dualsft/pipeline.hpp>
 #include <map>
 
-#include "../score.hpp"
 #include "stages.hpp"
 #include "training_stage.hpp"
 
@@ -88,7 +87,11 @@ void fine_tune_model(run_folder& folder, const run_data& data, const pipeline_op
 
   const std::string out = folder.file("model");
   const safetensors_checkpoint base(options.model);
-  llm::copy_checkpoint_files(options.model, out, llm::config_file::leave);
+  std::vector<std::string> made{"model/model.safetensors", "model/config.json",
+                                "finetune_losses.json"};
+  for (const std::string& name :
+       llm::copy_checkpoint_files(options.model, out, llm::config_file::leave))
+    made.push_back("model/" + name);
   llm::write_checkpoint<S>(out, llm::read_config_text(options.model), model.layout(),
                            model.parameters(),
                            {.types = llm::weight_source(base, model.layout()).types(),
@@ -103,9 +106,7 @@ void fine_tune_model(run_folder& folder, const run_data& data, const pipeline_op
                 {"validation_loss_before", before},
                 {"validation_loss_after", after},
                 {"stages", nlohmann::ordered_json::array({clock.json()})}});
-  folder.finish(stage::finetune,
-                {"model/model.safetensors", "model/config.json", "finetune_losses.json"},
-                {"finetune.json"});
+  folder.finish(stage::finetune, made, {"finetune.json"});
   folder.remove_state("finetune");
 }
 

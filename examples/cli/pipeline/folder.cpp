@@ -10,12 +10,13 @@
 #include <dualsft/error.hpp>
 #include <dualsft/io/atomic_file.hpp>
 #include <dualsft/io/mapped_file.hpp>
+#include <dualsft/llm/checkpoint.hpp>
 #include <dualsft/llm/detail/json_document.hpp>
 #include <dualsft/version.hpp>
 #include <filesystem>
 
-#include "../score.hpp"
 #include "../terminal.hpp"
+#include "../usage_error.hpp"
 
 namespace dualsft::cli {
 
@@ -25,8 +26,26 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 using nlohmann::ordered_json;
 
-constexpr std::array stages{stage::data, stage::warmup, stage::select, stage::finetune};
+constexpr std::array all_stages{stage::data, stage::warmup, stage::select, stage::finetune};
 constexpr const char* settings_name = "settings.json";
+
+/// What a run writes, in the order of its stages.
+constexpr std::array<std::string_view, 16> result_names{"state",
+                                                        "warmup",
+                                                        "warmup_losses.json",
+                                                        "pool_indices.npy",
+                                                        "data_scores.npy",
+                                                        "selected_examples.npy",
+                                                        "selected.jsonl",
+                                                        "parameter_mask.safetensors",
+                                                        "parameter_scores.safetensors",
+                                                        "parameter_statistics.json",
+                                                        "examples.json",
+                                                        "groups.json",
+                                                        "summary.json",
+                                                        "model",
+                                                        "finetune_losses.json",
+                                                        "finetune.json"};
 
 /// Four chains, so that their multiplications overlap.
 class digest {
@@ -61,7 +80,7 @@ class digest {
   std::array<std::uint64_t, 4> lanes_{1, 2, 3, 4};
 };
 
-/// The files that make a checkpoint: weights, their index, config.json and tokenizer.json.
+/// The files that make a checkpoint: weights, their index, config.json and what stands beside them.
 std::vector<std::string> files_of(const std::string& path) {
   std::error_code unknown;
   if (!fs::is_directory(path, unknown)) return {path};
@@ -70,8 +89,9 @@ std::vector<std::string> files_of(const std::string& path) {
   for (auto it = fs::directory_iterator(path, error); !error && it != fs::directory_iterator();
        it.increment(error)) {
     const std::string name = it->path().filename().string();
-    if (name == "config.json" || name == "tokenizer.json" || name.ends_with(".safetensors") ||
-        name == "model.safetensors.index.json")
+    if (name == "config.json" || name.ends_with(".safetensors") ||
+        name == "model.safetensors.index.json" ||
+        std::ranges::find(llm::companion_files, name) != llm::companion_files.end())
       out.push_back(it->path().string());
   }
   if (error) throw input_error(path, "folder", error.message(), "a readable one");
@@ -116,7 +136,28 @@ json values_of(stage which, const pipeline_options& options) {
   return out;
 }
 
+/// Whether an option names a file of that stage.
+bool reads(stage which, std::string_view option) {
+  return std::ranges::any_of(
+      settings(), [&](const setting& s) { return s.name == option && s.stages.has(which); });
+}
+
 }  // namespace
+
+std::string result_at(const std::string& folder, const std::string& path) {
+  std::error_code unknown;
+  const fs::path place = fs::weakly_canonical(path, unknown);
+  const fs::path run = fs::weakly_canonical(folder, unknown);
+  const auto is_part_of = [&](const fs::path& whole) {
+    return std::ranges::mismatch(whole, place).in1 == whole.end();
+  };
+  if (unknown || place.empty()) return {};
+  if (place == run) return ".";
+  if (place == run / settings_name) return settings_name;
+  for (const std::string_view name : result_names)
+    if (is_part_of(run / name)) return std::string(name);
+  return {};
+}
 
 void write_folder(const std::string& path) {
   std::error_code error;
@@ -171,6 +212,11 @@ run_folder::run_folder(std::string path, start how) : path_(std::move(path)) {
             throw input_error(file(settings_name), std::string("inputs, ") + key, "no text",
                               "a text in every entry");
     } else {
+      for (const std::string_view name : result_names)
+        if (has(name))
+          throw usage_error("--out " + path_ + ": holds " + std::string(name) + ", and no " +
+                            settings_name +
+                            " that says what made it; take another folder, or remove it");
       settings_ = {{"version", 1},
                    {"program", "dualsft " + std::to_string(DUALSFT_VERSION_MAJOR) + "." +
                                    std::to_string(DUALSFT_VERSION_MINOR) + "." +
@@ -208,7 +254,7 @@ void run_folder::complete(pipeline_options& options, stage which) const {
   for (const setting& s : settings()) {
     if (options.given.contains(s.name)) continue;
     const ordered_json* found = nullptr;
-    for (const stage earlier : stages) {
+    for (const stage earlier : all_stages) {
       if (earlier > which) break;
       const auto values = settings_["stages"].find(name_of(earlier));
       if (values == settings_["stages"].end()) continue;
@@ -242,8 +288,8 @@ void run_folder::begin(stage which, const pipeline_options& options,
   const json values = values_of(which, options);
   ordered_json& known = settings_["stages"];
   // What a stage left was made with the settings of the stages before it, too.
-  const bool fixed =
-      std::ranges::any_of(stages, [&](stage later) { return later >= which && has_left(later); });
+  const bool fixed = std::ranges::any_of(
+      all_stages, [&](stage later) { return later >= which && has_left(later); });
   const std::string here = ", as when " + std::string(name_of(which)) + " began in " + path_;
   const auto before = known.find(name_of(which));
   if (fixed && before == known.end())
@@ -256,6 +302,12 @@ void run_folder::begin(stage which, const pipeline_options& options,
                           (before->contains(name) ? (*before)[name].dump() : "nothing") + here +
                               " (or take another folder)");
   }
+  if (!fixed)  // what an earlier attempt was told to read, and this one is not
+    std::erase_if(settings_["inputs"].get_ref<ordered_json::array_t&>(), [&](const auto& entry) {
+      const auto option = entry["option"].template get<std::string>();
+      const auto is_it = [&](const auto& input) { return input.first == option; };
+      return reads(which, option) && std::ranges::none_of(inputs, is_it);
+    });
   for (const auto& [option, path] : inputs) {
     const std::string found = fingerprint(path);
     ordered_json entry{
@@ -320,7 +372,7 @@ void run_folder::describe_model(ordered_json model) {
 
 std::string run_folder::key(stage last) const {
   digest sum;
-  for (const stage which : stages)
+  for (const stage which : all_stages)
     if (const auto values = settings_["stages"].find(name_of(which));
         values != settings_["stages"].end() && which <= last)
       sum.add(std::string(name_of(which)) + json(*values).dump());
@@ -338,6 +390,11 @@ void run_folder::remove_state(std::string_view name) noexcept {
   std::error_code ignored;
   fs::remove(file("state/" + std::string(name)), ignored);
   fs::remove(file("state"), ignored);  // only once it is empty
+}
+
+void run_folder::remove(std::string_view name) const noexcept {
+  std::error_code ignored;
+  fs::remove(file(name), ignored);
 }
 
 void run_folder::write(std::string_view name, const ordered_json& value) const {

@@ -27,7 +27,8 @@ class run_folder {
   /// Makes the folder where needed, locks it, and removes what a killed process left half written.
   /// \throws input_error  if it cannot be made or written, another process works in it, or its
   ///                      settings.json is broken
-  /// \throws usage_error  for a fresh start in a folder with a run
+  /// \throws usage_error  for a fresh start in a folder with a run, and any in one that holds
+  ///                      results of no known settings
   run_folder(std::string path, start how);
   ~run_folder();
   run_folder(const run_folder&) = delete;
@@ -76,6 +77,9 @@ class run_folder {
   std::string state_file(std::string_view name);
   void remove_state(std::string_view name) noexcept;
 
+  /// Of an earlier attempt that this one does not write.
+  void remove(std::string_view name) const noexcept;
+
   void write(std::string_view name, const nlohmann::ordered_json& value) const;
   /// \throws input_error  if the file is missing or not a JSON object
   nlohmann::ordered_json read(std::string_view name) const;
@@ -88,6 +92,10 @@ class run_folder {
   bool made_ = false;  ///< the folder was not there before
   nlohmann::ordered_json settings_;
 };
+
+/// Where a run in `folder` would write over what lies at `path`: the name of a result, "." for the
+/// folder itself, or nothing.
+std::string result_at(const std::string& folder, const std::string& path);
 
 /// Makes a folder and what it lies in.
 /// \throws input_error  (field "output")

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <dualsft/llm/detail/utf8.hpp>
 
-#include "../score.hpp"
+#include "../usage_error.hpp"
 
 namespace dualsft::cli {
 
@@ -72,7 +72,7 @@ constexpr setting make(std::string_view name, stage_set stages) {
           [](pipeline_options& o, const json& value) { read(value, o.*Member); }};
 }
 
-constexpr auto all = [] {
+constexpr auto every_setting = [] {
   using o = pipeline_options;
   using enum stage;
   return std::array{
@@ -164,7 +164,7 @@ std::string_view name_of(stage which) {
 }
 
 std::span<const setting> settings() {
-  return all;
+  return every_setting;
 }
 
 index_t budget_of(std::string_view option, const std::string& text, index_t total) {
@@ -195,8 +195,6 @@ void check_options(const pipeline_options& options) {
           "--module-quota", options.module_quota, "must lie in [0, 1 - layer quota]");
   require(!options.eta || (std::isfinite(*options.eta) && *options.eta > 0), "--eta",
           options.eta.value_or(0), "must be positive, or auto");
-  require(options.eta || options.learning_rate > 0, "--eta", "auto",
-          "is learning rate / pool size, which needs a learning rate above 0");
   require(options.validation.empty() || !options.validation_count, "--validation-count",
           options.validation_count.value_or(0), "cannot be given with --validation");
   require(options.anchors.empty() || !options.anchor_count, "--anchor-count",
@@ -211,8 +209,9 @@ void check_options(const pipeline_options& options) {
   require(options.micro_batch_size >= 1, "--micro-batch-size", options.micro_batch_size,
           "must be at least 1");
   require(options.batch_size >= 1, "--batch-size", options.batch_size, "must be at least 1");
-  require(options.epochs >= 0 && options.warmup_epochs >= 0, "--epochs", options.epochs,
-          "must not be negative");
+  for (const auto& [name, epochs] :
+       {std::pair{"--epochs", options.epochs}, std::pair{"--warmup-epochs", options.warmup_epochs}})
+    require(epochs >= 0, name, epochs, "must not be negative");
   require(!options.compare_full || options.order == score_order::diagonal, "--compare-full",
           dualsft::name_of(options.order), "compares --order diagonal with full order only");
   for (const auto& [name, path] :

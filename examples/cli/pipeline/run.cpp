@@ -4,10 +4,10 @@
 #include <dualsft/execution.hpp>
 #include <dualsft/llm/checkpoint.hpp>
 #include <dualsft/llm/parameter_files.hpp>
-#include <filesystem>
 #include <ostream>
+#include <sstream>
 
-#include "../score.hpp"
+#include "../usage_error.hpp"
 #include "data.hpp"
 #include "folder.hpp"
 #include "stages.hpp"
@@ -90,8 +90,11 @@ void check_against_model(const run_data& data, const pipeline_options& options) 
                       std::to_string(pool) + " examples, the warmup the others");
 }
 
-/// Who must be there for a selection.
-void check_roles(const run_data& data, const pipeline_options& options) {
+/// What a selection needs.
+void check_selection(const run_data& data, const pipeline_options& options) {
+  if (!options.eta && options.learning_rate == 0)
+    throw usage_error(
+        "--eta auto: is learning rate / pool size, which needs a learning rate above 0");
   if (data.split.validation.empty())
     throw usage_error("--validation-count 0: a selection needs validation records");
   if (data.split.anchors.empty() && options.lambda > 0)
@@ -100,50 +103,80 @@ void check_roles(const run_data& data, const pipeline_options& options) {
 
 /// Results must not be written over what they are made from.
 void check_places(const pipeline_options& options) {
-  std::error_code unknown;
-  const auto real = [&](const std::string& path) {
-    return std::filesystem::weakly_canonical(path, unknown);
-  };
-  for (const auto& [option, path] :
-       {std::pair{"--model", &options.model}, std::pair{"--checkpoint", &options.checkpoint}})
-    for (const char* part : {"", "/model", "/warmup"})
-      if (!real(*path).empty() && real(*path) == real(options.out + part))
-        throw usage_error("--out " + options.out + ": would be written over " + option + " " +
-                          *path + "; take another folder");
+  for (const inputs& files : {data_files(options), selection_files(options)})
+    for (const auto& [option, path] : files) {
+      const std::string result = path.empty() ? "" : result_at(options.out, path);
+      if (!result.empty())
+        throw usage_error("--out " + options.out + ": " + option + " " + path +
+                          " would be written over; take another folder");
+    }
+}
+
+std::string selection_text(const ordered_json& s) {
+  std::ostringstream out;
+  out << "scored " << s.at("examples") << " examples x " << s.at("parameters")
+      << " parameters, order " << s.at("order").get<std::string>() << ", step "
+      << s.at("step").get<std::string>() << ", by " << s.at("strategy").get<std::string>()
+      << ", in " << s.at("seconds") << " s\n"
+      << "conservation gap    " << s.at("conservation_gap") << "\n"
+      << "parameters          " << s.at("parameter_budget") << " selected, boundary gap "
+      << s.at("parameter_boundary_gap") << "\n"
+      << "examples            " << s.at("data_budget") << " selected, boundary gap "
+      << s.at("data_boundary_gap") << "\n";
+  if (!s.at("cost").at("selection_over_epoch").is_null())
+    out << "cost                " << s.at("cost").at("selection_over_epoch")
+        << " epochs over the pool, warmup included\n";
+  return out.str();
+}
+
+std::string fine_tuning_text(const ordered_json& f) {
+  std::ostringstream out;
+  out << "fine-tuned          " << f.at("trained_parameters") << " parameters on "
+      << f.at("examples") << " examples, " << f.at("steps") << " steps; validation loss "
+      << f.at("validation_loss_before") << " -> " << f.at("validation_loss_after") << "\n";
+  return out.str();
 }
 
 void summarise(const run_folder& folder, const pipeline_options& options, std::ostream& out) {
+  struct part {
+    const char *name, *file;
+    std::string (*text)(const ordered_json&);
+  };
   ordered_json all = ordered_json::object();
-  for (const char* name : {"summary.json", "finetune.json"})
-    if (folder.has(name))
-      all[name == std::string("summary.json") ? "selection" : "finetune"] = folder.read(name);
+  std::string lines;
+  for (const part& each : {part{"selection", "summary.json", selection_text},
+                           part{"finetune", "finetune.json", fine_tuning_text}}) {
+    if (!folder.has(each.file)) continue;
+    all[each.name] = folder.read(each.file);
+    try {
+      lines += each.text(all[each.name]);
+    } catch (const json::exception&) {
+      throw input_error(folder.file(each.file), "contents", "other fields",
+                        "what this program wrote");
+    }
+  }
   all["out"] = folder.path();
-  if (options.json) {
+  if (options.json)
     out << all.dump(2) << "\n";
-    return;
+  else
+    out << lines << "written to          " << folder.path() << "\n";
+}
+
+/// What fails in a stage leaves the stages before it, and what this one has saved.
+template <class Stage>
+void keeping(const run_folder& folder, Stage&& run) {
+  const std::string kept =
+      "; " + folder.path() + " keeps what was done, and --resume goes on from there";
+  try {
+    run();
+  } catch (const input_error& error) {
+    throw input_error(error.file(), error.field(), error.found(), error.expected() + kept);
+  } catch (const numerical_error& error) {
+    throw numerical_error(error.what() + kept);
+  } catch (const json::exception&) {
+    throw input_error(folder.file("state"), "contents", "other fields",
+                      "what this program wrote (remove the folder to begin the stage anew)");
   }
-  if (all.contains("selection")) {
-    const ordered_json& s = all["selection"];
-    out << "scored " << s.at("examples") << " examples x " << s.at("parameters")
-        << " parameters, order " << s.at("order").get<std::string>() << ", step "
-        << s.at("step").get<std::string>() << ", by " << s.at("strategy").get<std::string>()
-        << ", in " << s.at("seconds") << " s\n"
-        << "conservation gap    " << s.at("conservation_gap") << "\n"
-        << "parameters          " << s.at("parameter_budget") << " selected, boundary gap "
-        << s.at("parameter_boundary_gap") << "\n"
-        << "examples            " << s.at("data_budget") << " selected, boundary gap "
-        << s.at("data_boundary_gap") << "\n";
-    if (!s.at("cost").at("selection_over_epoch").is_null())
-      out << "cost                " << s.at("cost").at("selection_over_epoch")
-          << " epochs over the pool, warmup included\n";
-  }
-  if (all.contains("finetune")) {
-    const ordered_json& f = all["finetune"];
-    out << "fine-tuned          " << f.at("trained_parameters") << " parameters on "
-        << f.at("examples") << " examples, " << f.at("steps") << " steps; validation loss "
-        << f.at("validation_loss_before") << " -> " << f.at("validation_loss_after") << "\n";
-  }
-  out << "written to          " << folder.path() << "\n";
 }
 
 }  // namespace
@@ -175,7 +208,7 @@ void run_pipeline(pipeline_command command, pipeline_options options, std::ostre
   const pipeline_options selecting = told(stage::select);
   if (!plain) {
     check_options(selecting);
-    if (last >= stage::select) check_roles(data, selecting);
+    if (last >= stage::select) check_selection(data, selecting);
     (void)needs_warmup(data, selecting);
   }
   folder.begin(stage::data, common, data_files(common));
@@ -190,22 +223,17 @@ void run_pipeline(pipeline_command command, pipeline_options options, std::ostre
     // Also where there is none: what theta_w is decides the selection.
     folder.begin(stage::warmup, warming, checkpoint_files(warming));
     if (command == pipeline_command::warmup || needs_warmup(data, selecting))
-      warmup_stage(folder, data, warming);
+      keeping(folder, [&] { warmup_stage(folder, data, warming); });
     if (last >= stage::select) {
       folder.begin(stage::select, selecting, selection_files(selecting));
-      select_stage(folder, data, selecting);
+      keeping(folder, [&] { select_stage(folder, data, selecting); });
     }
   }
   if (last == stage::finetune) {
     folder.begin(stage::finetune, last_options, {});
-    finetune_stage(folder, data, last_options);
+    keeping(folder, [&] { finetune_stage(folder, data, last_options); });
   }
-  try {
-    summarise(folder, options, out);
-  } catch (const json::exception& error) {
-    throw input_error(folder.path(), "summary.json, finetune.json", error.what(),
-                      "what this program wrote");
-  }
+  summarise(folder, options, out);
 }
 
 }  // namespace dualsft::cli

@@ -10,7 +10,6 @@
 #include <dualsft/quota.hpp>
 #include <dualsft/subset.hpp>
 
-#include "../score.hpp"
 #include "../terminal.hpp"
 #include "cost.hpp"
 #include "selection_report.hpp"
@@ -326,21 +325,20 @@ class selection {
                                      .module_share = options_.module_quota,
                                      .by = by})
                        .selection;
-    std::vector<double> ranked = outcome.rows.scores;
-    if (options_.absolute)
-      for (double& score : ranked) score = std::abs(score);
-    outcome.subset = select_examples(ranked, {.budget = data_budget_});
+    outcome.subset =
+        select_examples(ranked(outcome.rows.scores, options_), {.budget = data_budget_});
     outcome.rule = rule_;
     outcome.second_order_share = direction_.second_order_share;
 
     write_scores(columns, outcome);
-    if (options_.compare_full && rule_.order == score_order::diagonal)
-      outcome.agreement = compare_full(columns, outcome);
+    if (options_.compare_full) outcome.agreement = compare_full(columns, outcome);
     release(sums_.sum);
     release(sums_.squares);
     if (rule_.order != score_order::joint) release(direction_.curvature);
     measure_utility(outcome);
     stages_.push_back(clock.json());
+    folder_.remove("groups.json");
+    if (!options_.save_parameter_scores) folder_.remove("parameter_scores.safetensors");
     write_selection_report(folder_, data_, options_, layout(), outcome, stages_);
     std::vector<std::string> made{"pool_indices.npy",
                                   "data_scores.npy",

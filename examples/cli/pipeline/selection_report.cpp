@@ -48,14 +48,12 @@ ordered_json example_of(const run_data& data, const selection_facts& facts, inde
 }
 
 void write_examples(const run_folder& folder, const run_data& data, const selection_facts& facts,
-                    bool absolute) {
+                    const pipeline_options& options) {
   constexpr index_t most = 10, around = 5;
   const auto n = static_cast<index_t>(facts.rows.scores.size());
   const auto budget = static_cast<index_t>(facts.subset.indices.size());
-  std::vector<double> ranked = facts.rows.scores;
-  if (absolute)
-    for (double& score : ranked) score = std::abs(score);
-  const std::vector<index_t> order = select_examples(ranked, {.budget = n}).indices;
+  const std::vector<index_t> order =
+      select_examples(ranked(facts.rows.scores, options), {.budget = n}).indices;
   const auto piece = [&](index_t first, index_t last) {
     ordered_json list = ordered_json::array();
     for (index_t r = std::max<index_t>(0, first); r < std::min(n, last); ++r)
@@ -65,7 +63,7 @@ void write_examples(const run_folder& folder, const run_data& data, const select
   };
   folder.write("examples.json", {{"best", piece(0, most)},
                                  {"boundary", piece(budget - around, budget + around)},
-                                 {"worst", piece(std::max(budget, n - most), n)}});
+                                 {"worst", piece(std::max(most, n - most), n)}});
 }
 
 /// selected.jsonl, and groups.json where records name a group.
@@ -156,7 +154,7 @@ ordered_json cost_of(const run_data& data, const ordered_json& stages) {
 void write_selection_report(const run_folder& folder, const run_data& data,
                             const pipeline_options& options, const parameter_layout& layout,
                             const selection_facts& facts, const ordered_json& stages) {
-  write_examples(folder, data, facts, options.absolute);
+  write_examples(folder, data, facts, options);
   write_records(folder, data, options, facts);
 
   ordered_json all = ordered_json::array();

@@ -11,6 +11,7 @@
 #include <dualsft/quota.hpp>
 #include <dualsft/subset.hpp>
 #include <dualsft/topk.hpp>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <vector>
 
@@ -33,6 +34,13 @@ struct selection_facts {
   nlohmann::ordered_json agreement = nullptr;  ///< with full order, when asked for
 };
 
+/// Data scores as selection compares them.
+inline std::vector<double> ranked(std::vector<double> scores, const pipeline_options& options) {
+  if (options.absolute)
+    for (double& score : scores) score = std::abs(score);
+  return scores;
+}
+
 /// {"blocks": [...], "histogram": {...}} of scores that are computed on the fly: two passes.
 template <class Source>
 void write_parameter_statistics(const run_folder& folder, const parameter_layout& layout,
@@ -50,14 +58,15 @@ void write_parameter_statistics(const run_folder& folder, const parameter_layout
     }
   };
   ordered_json blocks = ordered_json::array();
-  double largest = 0;
+  double low = std::numeric_limits<double>::infinity(), high = -low;
   for (const parameter_block& block : layout.blocks()) {
     double sum = 0, magnitude = 0;
     for_each_piece(block, [&](std::span<const double> piece) {
       for (const double s : piece) {
         sum += s;
         magnitude += std::abs(s);
-        largest = std::max(largest, std::abs(s));
+        low = std::min(low, s);
+        high = std::max(high, s);
       }
     });
     const double size = static_cast<double>(std::max<index_t>(1, block.size()));
@@ -69,6 +78,7 @@ void write_parameter_statistics(const run_folder& folder, const parameter_layout
                       {"mean_magnitude", magnitude / size},
                       {"mean", sum / size}});
   }
+  const double largest = std::max(std::abs(low), std::abs(high));
   // Scores span many decades on both sides of zero: four bins to a decade, down to a millionth of
   // the largest, and one for what is nearer to zero.
   constexpr int decades = 6, per_decade = 4, side = decades * per_decade;
@@ -92,7 +102,10 @@ void write_parameter_statistics(const run_folder& folder, const parameter_layout
     counts = {layout.size()};
   }
   folder.write("parameter_statistics.json",
-               {{"blocks", blocks}, {"histogram", {{"edges", edges}, {"counts", counts}}}});
+               {{"blocks", blocks},
+                {"smallest", low},
+                {"largest", high},
+                {"histogram", {{"edges", edges}, {"counts", counts}}}});
 }
 
 /// How far full-order scores are from the ones that selected, and whether the selection stands.
@@ -122,12 +135,9 @@ nlohmann::ordered_json full_order_agreement(const Policy& policy, const paramete
                         .module_share = options.module_quota,
                         .by = options.absolute ? topk_by::magnitude : topk_by::value})
           .selection;
-  std::vector<double> ranked = full_rows;
-  if (options.absolute)
-    for (double& score : ranked) score = std::abs(score);
   const auto rows = static_cast<index_t>(full_rows.size());
-  const example_selection subset =
-      select_examples(ranked, {.budget = static_cast<index_t>(facts.subset.indices.size())});
+  const example_selection subset = select_examples(
+      ranked(full_rows, options), {.budget = static_cast<index_t>(facts.subset.indices.size())});
   return {{"orders", {"diagonal", "full"}},
           {"data_spearman", spearman(vector_view<const double>(facts.rows.scores),
                                      vector_view<const double>(full_rows))},

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <dualsft/llm/transformer.hpp>
 #include <dualsft/training.hpp>
 #include <string>
@@ -39,25 +41,29 @@ struct loss_curve {
 /// \param load   load(state_reader&): the same, back
 /// \param clock  goes on from what was saved
 /// \throws interrupted      after saving
-/// \throws numerical_error  if a gradient is not finite; what was saved stays
+/// \throws numerical_error  if a gradient, or a weight at the end, is not finite; what was saved
+///                          stays
 template <class Model, class Optimizer, class Save, class Load>
 loss_curve train_stage(stage which, run_folder& folder, const run_data& data,
                        const pipeline_options& options, const exec::cpu& policy, Model& model,
                        Optimizer& optimizer, example_span examples, training_options training,
                        stage_clock& clock, Save&& save, Load&& load) {
   loss_curve curve;
+  const index_t total = training_steps(static_cast<index_t>(examples.size()), training);
   const std::string name(name_of(which));
   const std::string state = folder.state_file(name), key = folder.key(which);
   if (folder.has("state/" + name)) {
     state_reader from(state, key);
     training.first_step = from.number("steps");
+    if (training.first_step < 0 || training.first_step > total)
+      throw input_error(state, "steps", std::to_string(training.first_step),
+                        "at most the " + std::to_string(total) + " of this run");
     if (const auto steps = from.header().find("curve"); steps != from.header().end())
       curve.steps = *steps;
     clock.continue_from(from.header());
     load(from);
     from.optimizer(optimizer);
   }
-  const index_t total = training_steps(static_cast<index_t>(examples.size()), training);
   curve.total = total;
   training.loss_every = std::max<index_t>(1, total / 200);
   const index_t per_epoch = std::max<index_t>(1, total / std::max<index_t>(1, training.epochs));
@@ -88,6 +94,12 @@ loss_curve train_stage(stage which, run_folder& folder, const run_data& data,
   };
   train(policy, model, optimizer, examples, training);
   if (stopped) throw interrupted();
+  const auto weights = std::as_const(model).parameters();
+  const auto bad = std::ranges::find_if(weights, [](auto x) { return !std::isfinite(x); });
+  if (bad != weights.end())
+    throw numerical_error(
+        name + ": a weight is NaN or infinite behind the last step, at coordinate " +
+        std::to_string(bad - weights.begin()) + "; a smaller --learning-rate may help");
   clock.set_tokens(epoch_tokens * training.epochs);
   return curve;
 }

@@ -4,7 +4,7 @@
 #include <dualsft/optim/adamw.hpp>
 #include <dualsft/projection.hpp>
 
-#include "../score.hpp"
+#include "../usage_error.hpp"
 #include "stages.hpp"
 #include "training_stage.hpp"
 
@@ -44,15 +44,17 @@ void warm_up(run_folder& folder, const run_data& data, const pipeline_options& o
       {{"steps", std::to_string(steps)}, {"beta2", nlohmann::json(rule.beta2).dump()}});
   nlohmann::ordered_json losses = curve.json();
   losses["cost"] = clock.json();
+  std::vector<std::string> made{moments_file};
   if (moves) {
-    llm::copy_checkpoint_files(options.model, folder.file("warmup"), llm::config_file::leave);
+    for (const std::string& name :
+         llm::copy_checkpoint_files(options.model, folder.file("warmup"), llm::config_file::leave))
+      made.push_back("warmup/" + name);
     llm::write_checkpoint<S>(folder.file("warmup"), llm::read_config_text(options.model),
                              model.layout(), model.parameters(),
                              {.type = std::same_as<S, float> ? tensor_type::f32 : tensor_type::f64,
                               .shard_bytes = std::numeric_limits<index_t>::max()});
   }
   folder.write(curve_file, losses);
-  std::vector<std::string> made{moments_file};
   if (moves) made.insert(made.end(), {"warmup/model.safetensors", "warmup/config.json"});
   folder.finish(stage::warmup, made, {curve_file});
   folder.remove_state("warmup");

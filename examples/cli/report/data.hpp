@@ -121,6 +121,7 @@ struct binned_counts {
 
 struct parameter_statistics {
   std::vector<parameter_block> blocks;
+  std::optional<double> smallest, largest;  ///< of all scores
   binned_counts histogram;
 };
 

@@ -22,11 +22,11 @@ namespace {
 using fields = report_fields;
 
 // Far above what any run writes, and low enough that the page stays one that a browser opens.
-constexpr index_t most_bytes = index_t{1} << 26;
+constexpr index_t most_bytes = index_t{1} << 28;
 constexpr index_t most_scores = index_t{1} << 27;
 constexpr index_t most_options = 1000;
 constexpr index_t most_entries = 1000;  // inputs, stages, certificates, examples of a kind
-constexpr index_t most_groups = 10000;
+constexpr index_t most_groups = index_t{1} << 20;
 constexpr index_t most_blocks = 20000;
 constexpr index_t most_bins = 10000;
 constexpr index_t most_steps = 1000000;
@@ -203,6 +203,8 @@ parameter_statistics parameters_of(const fields& from, const run_summary& summar
     from.fail("blocks", "selected counts that add up to " + std::to_string(selected),
               std::to_string(summary.parameter_budget) + ", the parameter_budget of summary.json");
 
+  out.smallest = from.number_or_null("smallest");
+  out.largest = from.number_or_null("largest");
   const fields histogram = from.object("histogram");
   out.histogram = {histogram.numbers("edges", most_bins + 1),
                    histogram.counts("counts", most_bins)};

@@ -102,9 +102,11 @@ void put_data_scores(markup& page, const recorded_run& run) {
 void put_parameter_scores(markup& page, const recorded_run& run) {
   const binned_counts& given = run.parameters->histogram;
   selection_edge edge = edge_of(run.summary.parameter_boundary, run.settings);
-  std::string words = count_text(run.summary.parameters) + " scores from " +
-                      number_text(given.edges.front()) + " to " + number_text(given.edges.back()) +
-                      ". " + edge_words(run.summary.parameter_boundary, run.settings);
+  std::string words = count_text(run.summary.parameters) + " scores";
+  if (run.parameters->smallest && run.parameters->largest)
+    words += " from " + number_text(*run.parameters->smallest) + " to " +
+             number_text(*run.parameters->largest);
+  words += ". " + edge_words(run.summary.parameter_boundary, run.settings);
   if (has_quota(run.settings)) {
     edge.selected = selection_edge::side::unknown;
     words += " Quotas select across it.";

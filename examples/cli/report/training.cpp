@@ -87,9 +87,11 @@ void put_curves(markup& page, std::string_view title, const std::string& stage,
     return;
   }
   const index_t steps = std::ssize(curve->steps);
-  page.put("p", steps < curve->total
-                    ? count_text(steps) + " of " + count_text(curve->total) + " steps are recorded."
-                    : count_text(steps) + (steps == 1 ? " step." : " steps."));
+  const bool ended = steps > 0 && curve->steps.back().step + 1 == curve->total;
+  page.put("p", steps == curve->total
+                    ? count_text(steps) + (steps == 1 ? " step." : " steps.")
+                    : count_text(steps) + " of " + count_text(curve->total) +
+                          (ended ? " steps, the last among them." : " steps are recorded."));
   const points losses = values_of(*curve, &training_step::loss);
   if (losses.empty()) put_absent(page, "No step recorded its loss.");
   const auto figures = page.open("div", {{"class", "figures"}});

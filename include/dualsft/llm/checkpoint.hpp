@@ -179,40 +179,42 @@ inline std::string read_config_text(const std::string& folder) {
   return text_model_config(detail::read_text_file(path, index_t{1} << 24), path);
 }
 
+/// What stands beside the weights and config.json of a checkpoint: the tokenizer's files and the
+/// settings of generation.
+inline constexpr std::array<std::string_view, 11> companion_files{"tokenizer.json",
+                                                                  "tokenizer_config.json",
+                                                                  "tokenizer.model",
+                                                                  "special_tokens_map.json",
+                                                                  "added_tokens.json",
+                                                                  "vocab.json",
+                                                                  "merges.txt",
+                                                                  "generation_config.json",
+                                                                  "chat_template.json",
+                                                                  "chat_template.jinja",
+                                                                  "preprocessor_config.json"};
+
 enum class config_file { copy, leave };
 
-/// Copies what stands beside the weights: config.json (or not), the tokenizer's files and the
-/// settings of generation, as far as they exist.
+/// Copies the companion files that there are, and config.json (or not).
 /// \return  the names copied
 /// \throws input_error  if one cannot be read or written
 inline std::vector<std::string> copy_checkpoint_files(const std::string& from,
                                                       const std::string& to,
                                                       config_file config = config_file::copy) {
-  constexpr std::array<const char*, 12> names{"config.json",
-                                              "tokenizer.json",
-                                              "tokenizer_config.json",
-                                              "tokenizer.model",
-                                              "special_tokens_map.json",
-                                              "added_tokens.json",
-                                              "vocab.json",
-                                              "merges.txt",
-                                              "generation_config.json",
-                                              "chat_template.json",
-                                              "chat_template.jinja",
-                                              "preprocessor_config.json"};
   if (::mkdir(to.c_str(), 0777) != 0 && errno != EEXIST)
     throw input_error(to, "output", dualsft::detail::system_message(errno), "a writable place");
   std::vector<std::string> copied;
-  for (const char* name : names) {
-    if (config == config_file::leave && std::string_view(name) == "config.json") continue;
+  const auto copy = [&](std::string name) {
     const std::string source = from + "/" + name;
-    if (::access(source.c_str(), F_OK) != 0) continue;
+    if (::access(source.c_str(), F_OK) != 0) return;
     const mapped_file file(source, access_pattern::sequential);
     atomic_file target(to + "/" + name);
     target.write(file.bytes());
     target.commit();
-    copied.emplace_back(name);
-  }
+    copied.push_back(std::move(name));
+  };
+  if (config == config_file::copy) copy("config.json");
+  for (const std::string_view name : companion_files) copy(std::string(name));
   return copied;
 }
 
