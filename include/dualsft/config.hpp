@@ -25,3 +25,10 @@ using index_t = std::int64_t;
 #define DUALSFT_UNFUSED
 #define DUALSFT_UNFUSED_BODY
 #endif
+
+/// Marks what a device runs as well; nothing to a compiler that knows no device.
+#if defined(__CUDACC__)
+#define DUALSFT_HOST_DEVICE __host__ __device__
+#else
+#define DUALSFT_HOST_DEVICE
+#endif

@@ -5,6 +5,7 @@
 /// archetypes.hpp (for tests of algorithms), adapt/xtensor.hpp (needs xtensor), io/safetensors.hpp
 /// (needs nlohmann_json) and the .cuh headers (need the CUDA toolkit).
 
+#include <dualsft/accumulate.hpp>
 #include <dualsft/adapt/eigen.hpp>
 #include <dualsft/concepts.hpp>
 #include <dualsft/config.hpp>

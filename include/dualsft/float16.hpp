@@ -37,7 +37,7 @@ namespace detail {
 
 /// The float next to `x` whose last bit is odd, unless x is a float: rounding that once more, to a
 /// format at least two bits shorter, gives what rounding x itself would give.
-inline float round_to_odd(double x) {
+DUALSFT_HOST_DEVICE inline float round_to_odd(double x) {
   const auto nearest = static_cast<float>(x);
   const auto back = static_cast<double>(nearest);
   if (back == x || x != x) return nearest;
@@ -51,11 +51,11 @@ inline float round_to_odd(double x) {
 
 }  // namespace detail
 
-inline float to_float(bfloat16 x) {
+DUALSFT_HOST_DEVICE inline float to_float(bfloat16 x) {
   return std::bit_cast<float>(std::uint32_t{x.bits} << 16);
 }
 
-inline float to_float(float16 x) {
+DUALSFT_HOST_DEVICE inline float to_float(float16 x) {
   const std::uint32_t sign = (x.bits & 0x8000u) << 16;
   const std::uint32_t magnitude = x.bits & 0x7fffu;
   std::uint32_t bits;
@@ -68,7 +68,7 @@ inline float to_float(float16 x) {
   return std::bit_cast<float>(bits | sign);
 }
 
-inline bfloat16 to_bfloat16(float x) {
+DUALSFT_HOST_DEVICE inline bfloat16 to_bfloat16(float x) {
   const auto bits = std::bit_cast<std::uint32_t>(x);
   if ((bits & 0x7fffffffu) > 0x7f800000u) {
     // A payload that lies in the lost half alone would turn NaN into infinity.
@@ -78,7 +78,7 @@ inline bfloat16 to_bfloat16(float x) {
   return {static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }
 
-inline float16 to_float16(float x) {
+DUALSFT_HOST_DEVICE inline float16 to_float16(float x) {
   const auto bits = std::bit_cast<std::uint32_t>(x);
   const std::uint32_t sign = (bits >> 16) & 0x8000u;
   const std::uint32_t magnitude = bits & 0x7fffffffu;
@@ -99,17 +99,17 @@ inline float16 to_float16(float x) {
   return {static_cast<std::uint16_t>(half | sign)};
 }
 
-inline bfloat16 to_bfloat16(double x) {
+DUALSFT_HOST_DEVICE inline bfloat16 to_bfloat16(double x) {
   return to_bfloat16(detail::round_to_odd(x));
 }
-inline float16 to_float16(double x) {
+DUALSFT_HOST_DEVICE inline float16 to_float16(double x) {
   return to_float16(detail::round_to_odd(x));
 }
 
 /// Element by element, from any of float16, bfloat16, float, double to any of them.
 /// Cost: a few integer operations each; compilers vectorise the spans' loop.
 template <class To, class From>
-To convert_float(From x) {
+DUALSFT_HOST_DEVICE To convert_float(From x) {
   if constexpr (std::same_as<To, From>) {
     return x;
   } else if constexpr (Storage16<From>) {

@@ -69,6 +69,18 @@ class optimizer_core {
       state_.emplace_back(static_cast<std::size_t>(selected), scalar_type{0});
   }
 
+  /// Continues from a state that was made elsewhere.
+  /// \param state  one array of K per array of state
+  void adopt(index_t steps, std::vector<std::vector<scalar_type>> state) {
+    expects(steps >= 0, Rule::name, "the number of steps must not be negative", "steps", steps);
+    for (std::size_t a = 0; a < state_.size(); ++a)
+      expects(state[a].size() == state_[a].size(), Rule::name,
+              "the state must have one value per updated coordinate", "values", state[a].size(),
+              "coordinates", state_[a].size());
+    state_ = std::move(state);
+    t_ = steps;
+  }
+
   void check_range(index_t offset, std::size_t n) const {
     expects(0 <= offset && offset <= size_ && static_cast<index_t>(n) <= size_ - offset, Rule::name,
             "the updated range must lie in [0, d)", "offset", offset, "length", n, "d", size_);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <dualsft/config.hpp>
 #include <dualsft/detail/optim_roots.hpp>
+#include <dualsft/detail/rounded.hpp>
 #include <dualsft/error.hpp>
 #include <dualsft/execution.hpp>
 #include <dualsft/optim/dense_optimizer.hpp>
@@ -32,8 +33,7 @@ struct adamw_options {
 ///                                            / ( sqrt(s) / sqrt(1 - beta2^t) + epsilon )
 ///
 /// In floating point the coefficients below are computed in double and rounded once to Real; then
-/// every operation is rounded on its own, none fused, in this order (a back end that repeats it,
-/// for example with __fmul_rn, __fadd_rn, __fsqrt_rn, __fdiv_rn, gets the same bits):
+/// every operation is rounded on its own, none fused, in this order, on every back end:
 ///
 ///     m' = (beta1 * m) + (gain1 * g)
 ///     s' = (beta2 * s) + ((gain2 * g) * g)
@@ -92,6 +92,18 @@ struct adamw_rule {
             .root = static_cast<Real>(std::sqrt(1 - std::pow(options.beta2, power))),
             .epsilon = static_cast<Real>(options.epsilon),
             .decay = static_cast<Real>(1 - learning_rate * options.weight_decay)};
+  }
+
+  /// One coordinate, as a device does it: m and s are updated, the new theta is returned.
+  DUALSFT_HOST_DEVICE static Real moved(const coefficients& c, Real theta, Real& m, Real& s,
+                                        Real gradient) {
+    using namespace detail;
+    m = rounded_sum(rounded_product(c.beta1, m), rounded_product(c.gain1, gradient));
+    s = rounded_sum(rounded_product(c.beta2, s),
+                    rounded_product(rounded_product(c.gain2, gradient), gradient));
+    const Real scale = rounded_sum(rounded_quotient(rounded_root(s), c.root), c.epsilon);
+    return rounded_sum(rounded_product(theta, c.decay),
+                       -rounded_quotient(rounded_product(c.rate, m), scale));
   }
 
   DUALSFT_UNFUSED static void apply(const exec::reference&, const coefficients& c, index_t n,

@@ -4,6 +4,8 @@
 #include <dualsft/optim/adamw.hpp>
 #include <dualsft/optim/masked_optimizer.hpp>
 #include <span>
+#include <utility>
+#include <vector>
 
 /// AdamW on selected coordinates, with state for these alone.
 namespace dualsft {
@@ -22,6 +24,18 @@ template <class Real>
 class masked_adamw : public masked_optimizer<adamw_rule<Real>> {
  public:
   using masked_optimizer<adamw_rule<Real>>::masked_optimizer;
+
+  /// The optimizer that `steps` steps elsewhere (on a device) have left so.
+  /// \param m, s  [K] by rank, before bias correction
+  /// \throws invalid_argument  if steps < 0 or a length is not K
+  masked_adamw(paged_index_set selected, const adamw_options& options, index_t steps,
+               std::vector<Real> m, std::vector<Real> s)
+      : masked_optimizer<adamw_rule<Real>>(std::move(selected), options) {
+    std::vector<std::vector<Real>> state;
+    state.push_back(std::move(m));
+    state.push_back(std::move(s));
+    this->adopt(steps, std::move(state));
+  }
 
   /// m [K] by rank, before bias correction.
   std::span<const Real> first_moment() const { return this->state(0); }

@@ -41,6 +41,11 @@ class paged_index_set {
   index_t universe() const noexcept { return universe_; }
   index_t size() const noexcept { return static_cast<index_t>(offsets_.size()); }
 
+  /// The members' offsets within their pages [size], by rank.
+  std::span<const std::uint16_t> offsets() const noexcept { return offsets_; }
+  /// The rank of each page's first member [pages + 1]; the last is size().
+  std::span<const index_t> page_begins() const noexcept { return page_begins_; }
+
   /// Bytes held on the heap.
   index_t memory_bytes() const noexcept {
     return static_cast<index_t>(offsets_.capacity() * sizeof(std::uint16_t) +

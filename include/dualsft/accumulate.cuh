@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cub/device/device_transform.cuh>
+#include <cuda/std/tuple>
+#include <dualsft/accumulate.hpp>
+#include <dualsft/execution.cuh>
+
+/// accumulate.hpp on the device: the same sums, bit for bit. Asynchronous; no allocation, no workspace.
+/// Views must be contiguous.
+/// Cost: limited by memory: n (sizeof(T) + 2 sizeof(Sum)) bytes.
+namespace dualsft {
+
+namespace detail {
+
+/// sum[j] = add(sum[j], gradient[j]); CUB chooses how the tiles travel.
+template <class T, class Sum, class Add>
+void accumulate_on_device(const char* function, const exec::cuda& policy,
+                          const vector_view<const T, device_space>& gradient,
+                          const vector_view<Sum, device_space>& sum, const Add& add) {
+  check_accumulate(function, gradient, sum);
+  expects(gradient.contiguous() && sum.contiguous(), function, "device views must be contiguous",
+          "gradient stride", gradient.stride(), "sum stride", sum.stride());
+  if (sum.size() == 0) return;
+  cuda_check(cub::DeviceTransform::Transform(
+                 ::cuda::std::make_tuple(static_cast<const Sum*>(sum.data()), gradient.data()),
+                 sum.data(), sum.size(), add, policy.stream),
+             function);
+}
+
+}  // namespace detail
+
+/// sum += gradient
+/// \throws invalid_argument  if the lengths differ or a view is strided
+/// \throws cuda_error        if the launch fails
+template <GradientScalar T, SumScalar Sum>
+void accumulate(const exec::cuda& policy, vector_view<const T, device_space> gradient,
+                vector_view<Sum, device_space> sum) {
+  detail::accumulate_on_device("accumulate", policy, gradient, sum, detail::add_gradient<Sum>{});
+}
+
+/// s = beta2 s + (1 - beta2) gradient^2
+/// \throws invalid_argument  as above, or if beta2 is not in [0, 1)
+/// \throws cuda_error        if the launch fails
+template <GradientScalar T, SumScalar Sum>
+void accumulate_second_moment(const exec::cuda& policy, vector_view<const T, device_space> gradient,
+                              double beta2, vector_view<Sum, device_space> s) {
+  detail::check_beta2(beta2);
+  detail::accumulate_on_device("accumulate_second_moment", policy, gradient, s,
+                               detail::add_square<Sum>(beta2));
+}
+
+}  // namespace dualsft

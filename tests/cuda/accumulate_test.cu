@@ -1,0 +1,93 @@
+// Proves: accumulate and accumulate_second_moment on the device give the host's bits, at every size and
+// offset, on the stream they were given, and twice the same. Against: exec::reference.
+#include <doctest/doctest.h>
+
+#include <dualsft/accumulate.cuh>
+
+#include "device_values.cuh"
+
+using namespace dualsft;
+using namespace dualsft::testing;
+
+namespace {
+
+template <class T, class Sum>
+void check_type() {
+  const own_stream stream;
+  const exec::cuda policy = stream.policy();
+  for (const spread how :
+       {spread::normal, spread::heavy_tailed, spread::all_equal, spread::special})
+    for (const index_t n : {0, 1, 31, 32, 33, 1000, 1 << 20})
+      for (const index_t skip : {0, 1, 3}) {  // odd places in memory
+        if (skip > n) continue;
+        CAPTURE(n);
+        CAPTURE(skip);
+        const std::vector<T> g = numbers<T>(n, how, 1);
+        const std::vector<Sum> before = numbers<Sum>(n, how, 2);
+        std::vector<Sum> sum(before), s(before);
+        const index_t count = n - skip;
+        accumulate(exec::reference{}, vector_view<const T>(g).subview(skip, count),
+                   vector_view<Sum>(sum).subview(skip, count));
+        accumulate_second_moment(exec::reference{}, vector_view<const T>(g).subview(skip, count),
+                                 0.999, vector_view<Sum>(s).subview(skip, count));
+        const detail::device_array<T> gradient(policy, std::span<const T>(g));
+        for (int again = 0; again < 2; ++again) {
+          const detail::device_array<Sum> here(policy, std::span<const Sum>(before));
+          const detail::device_array<Sum> here_s(policy, std::span<const Sum>(before));
+          const vector_view<const T, device_space> from = gradient.view().subview(skip, count);
+          accumulate(policy, from, here.view().subview(skip, count));
+          accumulate_second_moment(policy, from, 0.999, here_s.view().subview(skip, count));
+          CHECK(first_difference(here.to_host(), sum) == -1);
+          CHECK(first_difference(here_s.to_host(), s) == -1);
+        }
+      }
+}
+
+}  // namespace
+
+TEST_CASE("four types of gradients into two of sums: the host's bits") {
+  check_type<float16, float>();
+  check_type<bfloat16, float>();
+  check_type<float, float>();
+  check_type<double, float>();
+  check_type<bfloat16, double>();
+  check_type<float, double>();
+}
+
+TEST_CASE("more than 2^32 coordinates: the last are added to, and nothing twice") {
+  const own_stream stream;
+  const exec::cuda policy = stream.policy();
+  const index_t n = (index_t{1} << 32) + 33;
+  std::size_t free = 0, total = 0;
+  detail::cuda_check(cudaMemGetInfo(&free, &total), "test");
+  if (free < static_cast<std::size_t>(n) * 6 + (std::size_t{1} << 30)) {
+    MESSAGE("skipped: needs 27 GB of device memory");
+    return;
+  }
+  detail::device_array<bfloat16> gradient(policy, n);
+  detail::device_array<float> sum(policy, n);
+  gradient.fill_bytes(0x3f);  // 0x3f3f: 0.74609375
+  sum.fill_bytes(0);
+  accumulate(policy, vector_view<const bfloat16, device_space>(gradient.view()), sum.view());
+  const float expected = to_float(bfloat16{0x3f3f});
+  for (const index_t at : {index_t{0}, index_t{1} << 31, (index_t{1} << 32) - 1, n - 1}) {
+    float found = 0;
+    detail::cuda_check(cudaMemcpyAsync(&found, sum.data() + at, sizeof found,
+                                       cudaMemcpyDeviceToHost, policy.stream),
+                       "test");
+    detail::cuda_check(cudaStreamSynchronize(policy.stream), "test");
+    CHECK(found == expected);
+  }
+}
+
+TEST_CASE("what callers get wrong") {
+  const exec::cuda policy;
+  const detail::device_array<float> a(policy, 8), b(policy, 9);
+  CHECK_THROWS_WITH_AS(
+      accumulate(policy, vector_view<const float, device_space>(a.view()), b.view()),
+      doctest::Contains("gradient = 8, sum = 9"), invalid_argument);
+  CHECK_THROWS_WITH_AS(accumulate(policy, vector_view<const float, device_space>(a.data(), 4, 2),
+                                  vector_view<float, device_space>(b.data(), 4)),
+                       doctest::Contains("device views must be contiguous (gradient stride = 2"),
+                       invalid_argument);
+}
