@@ -103,13 +103,13 @@ void check_selection(const run_data& data, const pipeline_options& options) {
 
 /// Results must not be written over what they are made from.
 void check_places(const pipeline_options& options) {
+  const auto check = [&](const std::string& option, const std::string& path) {
+    if (!path.empty() && !result_at(options.out, path).empty())
+      throw usage_error("--out " + options.out + ": " + option + " " + path +
+                        " would be written over; take another folder");
+  };
   for (const inputs& files : {data_files(options), selection_files(options)})
-    for (const auto& [option, path] : files) {
-      const std::string result = path.empty() ? "" : result_at(options.out, path);
-      if (!result.empty())
-        throw usage_error("--out " + options.out + ": " + option + " " + path +
-                          " would be written over; take another folder");
-    }
+    for (const auto& [option, path] : files) check(option, path);
 }
 
 std::string selection_text(const ordered_json& s) {
