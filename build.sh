@@ -14,6 +14,9 @@ usage: ./build.sh COMMAND [ARGUMENTS]
   test [ARGUMENTS]  build, then run every test (ARGUMENTS go to ctest)
   bench [FILTER]    build the benchmarks, then run those whose name contains FILTER;
                     writes build/bench/NAME.json
+  gpu               build and run every test of the CUDA headers on this machine's device; needs
+                    nvcc and doctest alone (from build/gpu_parts where it is not installed)
+  gpu-parts         put into build/gpu_parts what to bring to a machine without packages
   setup [GROUP...]  only install what is missing; groups: build (always), bench, ci
   ci                what continuous integration runs (.ci/run)
   help              this text
@@ -164,12 +167,52 @@ bench() {
   fi
 }
 
+gpu_parts() {
+  setup
+  mkdir -p build/gpu_parts/doctest
+  cp /usr/include/doctest/doctest.h build/gpu_parts/doctest/
+  say "build/gpu_parts is ready: bring it along with the repository"
+}
+
+# No CMake and no package: the machine may have nothing but the toolkit.
+gpu() {
+  local nvcc sanitizer out=build/gpu source name failed=()
+  nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
+  [[ -x $nvcc ]] || fail "gpu: there is no nvcc here"
+  sanitizer=$(command -v compute-sanitizer || echo "$(dirname "$nvcc")/compute-sanitizer")
+  mkdir -p "$out"
+  local flags=(-std=c++20 -O3 "-arch=${CUDA_ARCH:-native}" --expt-relaxed-constexpr -I include -I build/gpu_parts)
+  say "building the tests of the CUDA headers"
+  "$nvcc" "${flags[@]}" -c tests/cuda/main.cu -o "$out/main.o"
+  # shellcheck disable=SC2016  # expanded by the inner shell
+  printf '%s\n' tests/cuda/*_test.cu examples/cuda_scores/cuda_scores.cu |
+    xargs -P "$(jobs)" -I{} bash -c '
+      name=$(basename "{}" .cu)
+      main=
+      [[ $name != *_test ]] || main='"$out"'/main.o
+      "$@" "{}" $main -o '"$out"'/$name' _ "$nvcc" "${flags[@]}"
+  for source in tests/cuda/*_test.cu examples/cuda_scores/cuda_scores.cu; do
+    name=$(basename "$source" .cu)
+    say "$name"
+    "$out/$name" || failed+=("$name")
+    [[ -x $sanitizer && $name == *_test ]] || continue
+    local tool
+    for tool in memcheck racecheck initcheck; do
+      DUALSFT_SMALL=1 "$sanitizer" --tool "$tool" --error-exitcode 1 "$out/$name" \
+        >"$out/$name.$tool.log" 2>&1 || failed+=("$name under $tool")
+    done
+  done
+  ((${#failed[@]} == 0)) || fail "gpu: failed: ${failed[*]}"
+}
+
 command=${1:-help}
 shift || true
 case $command in
   demo) demo "$@" ;;
   test) run_tests "$@" ;;
   bench) bench "$@" ;;
+  gpu) gpu ;;
+  gpu-parts) gpu_parts ;;
   setup) setup "$@" ;;
   ci) exec .ci/run ;;
   help | -h | --help) help ;;

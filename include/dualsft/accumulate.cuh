@@ -16,14 +16,15 @@ namespace detail {
 /// sum[j] = add(sum[j], gradient[j]); CUB chooses how the tiles travel.
 template <class T, class Sum, class Add>
 void accumulate_on_device(const char* function, const exec::cuda& policy,
-                          const vector_view<const T, device_space>& gradient,
+                          const vector_view<T, device_space>& gradient,
                           const vector_view<Sum, device_space>& sum, const Add& add) {
   check_accumulate(function, gradient, sum);
   expects(gradient.contiguous() && sum.contiguous(), function, "device views must be contiguous",
           "gradient stride", gradient.stride(), "sum stride", sum.stride());
   if (sum.size() == 0) return;
   cuda_check(cub::DeviceTransform::Transform(
-                 ::cuda::std::make_tuple(static_cast<const Sum*>(sum.data()), gradient.data()),
+                 ::cuda::std::make_tuple(static_cast<const Sum*>(sum.data()),
+                                         static_cast<const T*>(gradient.data())),
                  sum.data(), sum.size(), add, policy.stream),
              function);
 }
@@ -33,8 +34,9 @@ void accumulate_on_device(const char* function, const exec::cuda& policy,
 /// sum += gradient
 /// \throws invalid_argument  if the lengths differ or a view is strided
 /// \throws cuda_error        if the launch fails
-template <GradientScalar T, SumScalar Sum>
-void accumulate(const exec::cuda& policy, vector_view<const T, device_space> gradient,
+template <class T, SumScalar Sum>
+requires GradientScalar<std::remove_const_t<T>>
+void accumulate(const exec::cuda& policy, vector_view<T, device_space> gradient,
                 vector_view<Sum, device_space> sum) {
   detail::accumulate_on_device("accumulate", policy, gradient, sum, detail::add_gradient<Sum>{});
 }
@@ -42,8 +44,9 @@ void accumulate(const exec::cuda& policy, vector_view<const T, device_space> gra
 /// s = beta2 s + (1 - beta2) gradient^2
 /// \throws invalid_argument  as above, or if beta2 is not in [0, 1)
 /// \throws cuda_error        if the launch fails
-template <GradientScalar T, SumScalar Sum>
-void accumulate_second_moment(const exec::cuda& policy, vector_view<const T, device_space> gradient,
+template <class T, SumScalar Sum>
+requires GradientScalar<std::remove_const_t<T>>
+void accumulate_second_moment(const exec::cuda& policy, vector_view<T, device_space> gradient,
                               double beta2, vector_view<Sum, device_space> s) {
   detail::check_beta2(beta2);
   detail::accumulate_on_device("accumulate_second_moment", policy, gradient, s,

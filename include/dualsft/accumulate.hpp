@@ -56,7 +56,7 @@ struct add_square {
 };
 
 template <class T, class Sum, class Space>
-void check_accumulate(const char* function, const vector_view<const T, Space>& gradient,
+void check_accumulate(const char* function, const vector_view<T, Space>& gradient,
                       const vector_view<Sum, Space>& sum) {
   expects(gradient.size() == sum.size(), function, "gradient and sum must have one length",
           "gradient", gradient.size(), "sum", sum.size());
@@ -68,15 +68,14 @@ inline void check_beta2(double beta2) {
 }
 
 template <class T, class Sum>
-void add_gradients_at(const vector_view<const T>& gradient, const vector_view<Sum>& sum,
+void add_gradients_at(const vector_view<T>& gradient, const vector_view<Sum>& sum,
                       index_range range) {
   for (index_t j = range.begin; j < range.end; ++j) sum[j] += convert_float<Sum>(gradient[j]);
 }
 
 template <class T, class Sum>
-DUALSFT_UNFUSED void add_squares_at(const add_square<Sum>& with,
-                                    const vector_view<const T>& gradient, const vector_view<Sum>& s,
-                                    index_range range) {
+DUALSFT_UNFUSED void add_squares_at(const add_square<Sum>& with, const vector_view<T>& gradient,
+                                    const vector_view<Sum>& s, index_range range) {
   DUALSFT_UNFUSED_BODY
   for (index_t j = range.begin; j < range.end; ++j) {
     const Sum g = convert_float<Sum>(gradient[j]);
@@ -90,8 +89,9 @@ inline constexpr index_t accumulate_grain = index_t{1} << 16;
 
 /// sum += gradient
 /// \throws invalid_argument  if the lengths differ
-template <HostPolicy Policy, GradientScalar T, SumScalar Sum>
-void accumulate(const Policy& policy, vector_view<const T> gradient, vector_view<Sum> sum) {
+template <HostPolicy Policy, class T, SumScalar Sum>
+requires GradientScalar<std::remove_const_t<T>>
+void accumulate(const Policy& policy, vector_view<T> gradient, vector_view<Sum> sum) {
   detail::check_accumulate("accumulate", gradient, sum);
   detail::parallel_ranges(
       policy, sum.size(), detail::accumulate_grain,
@@ -100,8 +100,9 @@ void accumulate(const Policy& policy, vector_view<const T> gradient, vector_view
 
 /// s = beta2 s + (1 - beta2) gradient^2
 /// \throws invalid_argument  if the lengths differ or beta2 is not in [0, 1)
-template <HostPolicy Policy, GradientScalar T, SumScalar Sum>
-void accumulate_second_moment(const Policy& policy, vector_view<const T> gradient, double beta2,
+template <HostPolicy Policy, class T, SumScalar Sum>
+requires GradientScalar<std::remove_const_t<T>>
+void accumulate_second_moment(const Policy& policy, vector_view<T> gradient, double beta2,
                               vector_view<Sum> s) {
   detail::check_accumulate("accumulate_second_moment", gradient, s);
   detail::check_beta2(beta2);

@@ -7,6 +7,7 @@
 
 #include <dualsft/accumulate.hpp>
 #include <dualsft/adapt/eigen.hpp>
+#include <dualsft/adapt/thrust.hpp>
 #include <dualsft/concepts.hpp>
 #include <dualsft/config.hpp>
 #include <dualsft/conservation.hpp>

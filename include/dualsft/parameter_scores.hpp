@@ -14,7 +14,8 @@
 ///
 /// With G summed over a subset S_D these are the data-aware scores phi_P[j | S_D] (one-sided
 /// orders). Holds references: the sums and the projection must outlive it.
-/// Cost: 2 reads per score (4 in joint order). Source: projection.hpp states the formulas.
+/// Cost: 2 reads per score (4 in joint order). Numerics: double, every operation rounded by itself,
+/// so that all back ends give the same bits. Source: projection.hpp states the formulas.
 namespace dualsft {
 
 template <class Real>
@@ -43,7 +44,8 @@ class parameter_scores {
   index_t size() const { return static_cast<index_t>(p_.size()); }
 
   /// out[k] = phi_P[offset + k]
-  void fill(index_t offset, std::span<double> out) const {
+  DUALSFT_UNFUSED void fill(index_t offset, std::span<double> out) const {
+    DUALSFT_UNFUSED_BODY
     const double eta = rule_.eta;
     const double* g = gradient_.data() + offset;
     const Real* p = p_.data() + offset;

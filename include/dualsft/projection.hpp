@@ -64,8 +64,9 @@ struct projected {
   double curvature;     ///< D'_j (joint order)
 };
 
-inline projected project_coordinate(const score_rule& rule, double v, double gradient,
-                                    double curvature, double hessian_gradient) {
+DUALSFT_HOST_DEVICE inline projected project_coordinate(const score_rule& rule, double v,
+                                                        double gradient, double curvature,
+                                                        double hessian_gradient) {
   const bool preconditioned = rule.step == step_geometry::adamw;
   const double inverse = preconditioned ? 1.0 / curvature : 1.0;
   switch (rule.order) {

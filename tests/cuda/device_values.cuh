@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <dualsft/detail/device_array.cuh>
 #include <dualsft/float16.hpp>
 #include <dualsft/random.hpp>
@@ -24,6 +25,11 @@ class own_stream {
  private:
   cudaStream_t stream_ = nullptr;
 };
+
+/// Whether sizes that would take a sanitizer hours are left out.
+inline bool is_small_run() {
+  return std::getenv("DUALSFT_SMALL") != nullptr;
+}
 
 enum class spread { normal, heavy_tailed, all_equal, special };
 

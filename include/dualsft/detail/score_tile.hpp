@@ -17,12 +17,12 @@ namespace dualsft::detail {
 // ---- the order of doubles as unsigned integers ------------------------------------------------
 
 /// a < b as numbers exactly when key(a) < key(b); -0 and +0 share a key. Not for NaN.
-inline std::uint64_t order_key(double x) {
+DUALSFT_HOST_DEVICE inline std::uint64_t order_key(double x) {
   const auto bits = std::bit_cast<std::uint64_t>(x + 0.0);
   return bits ^ ((bits >> 63) != 0 ? ~std::uint64_t{0} : std::uint64_t{1} << 63);
 }
 
-inline double order_value(std::uint64_t key) {
+DUALSFT_HOST_DEVICE inline double order_value(std::uint64_t key) {
   return std::bit_cast<double>(key ^
                                ((key >> 63) != 0 ? std::uint64_t{1} << 63 : ~std::uint64_t{0}));
 }

@@ -9,8 +9,8 @@
 #include <dualsft/detail/gap_list.hpp>
 #include <dualsft/detail/score_tile.hpp>
 #include <dualsft/detail/topk_reference.hpp>
+#include <dualsft/detail/topk_sample.hpp>
 #include <dualsft/execution.hpp>
-#include <dualsft/random.hpp>
 #include <dualsft/score_source.hpp>
 #include <dualsft/topk_types.hpp>
 #include <functional>
@@ -65,10 +65,7 @@ class topk_search {
  private:
   static constexpr double infinity = std::numeric_limits<double>::infinity();
 
-  struct bracket {
-    double low;
-    double high;
-  };
+  using bracket = score_bracket;
 
   struct place {
     std::size_t part;    // an ascending run of tiles; results are kept by part
@@ -104,65 +101,21 @@ class topk_search {
     std::optional<double> tied;  // the likely K-th score, where more scores equal it than fit
   };
 
-  /// A stratified sample: runs of 8 scores (what a cache line brings anyway), one at a fixed
-  /// random place in each of equally long strata.
+  /// From a stratified sample.
   estimation estimate() const {
-    constexpr index_t run = 8;
-    const index_t runs = std::clamp(n_ / 32, tuning_.least_sample, tuning_.most_sample) / run;
-    std::vector<double> sample(static_cast<std::size_t>(runs * run));
+    const index_t runs =
+        std::clamp(n_ / 32, tuning_.least_sample, tuning_.most_sample) / sample_run;
+    std::vector<double> sample(static_cast<std::size_t>(runs * sample_run));
     parallel_parts(workers_, [&](int worker) {
       const index_range mine = split_range(runs, workers_, worker);
-      for (index_t j = mine.begin; j < mine.end; ++j) {
-        const index_range stratum = split_range(n_, runs, j);
-        random_source random(0x70f5, static_cast<std::uint64_t>(j));
-        fill_scores(source_, by_, stratum.begin + random.below(stratum.size() - run + 1),
-                    std::span(sample).subspan(static_cast<std::size_t>(j * run), run));
-      }
+      for (index_t j = mine.begin; j < mine.end; ++j)
+        fill_scores(source_, by_, sample_place(n_, runs, j),
+                    std::span(sample).subspan(static_cast<std::size_t>(j * sample_run),
+                                              static_cast<std::size_t>(sample_run)));
     });
-
-    std::vector<double> sorted;
-    sorted.reserve(sample.size());
-    for (const double x : sample)
-      if (x == x) sorted.push_back(x);
-    const auto numbers = static_cast<index_t>(sorted.size());
-    const double rank =
-        static_cast<double>(k_) / static_cast<double>(n_) * static_cast<double>(sample.size());
-    if (numbers == 0) return {{-infinity, infinity}, {}};
-    const index_t middle = std::min(static_cast<index_t>(rank), numbers - 1);
-    const auto at = [&](index_t i) { return sorted.begin() + i; };
-    std::nth_element(at(0), at(middle), at(numbers), std::greater<>());
-    const double guess = *at(middle);
-
-    // The spread of the number of sampled scores above the guess, from the differences between
-    // neighbouring strata: right for runs whose scores resemble each other, and not inflated by
-    // layers of different scale.
-    double squares = 0;
-    double before = 0;
-    for (index_t j = 0; j < runs; ++j) {
-      double above = 0;
-      for (index_t i = j * run; i < (j + 1) * run; ++i)
-        above += sample[static_cast<std::size_t>(i)] >= guess ? 1 : 0;
-      if (j > 0) squares += (above - before) * (above - before);
-      before = above;
-    }
-    const double margin = 5 * std::sqrt(squares / 2) + 16;
-
-    bracket range{-infinity, infinity};
-    const double high = rank - margin;
-    const double low = rank + margin;
-    if (high >= 0 && static_cast<index_t>(high) < middle) {
-      std::nth_element(at(0), at(static_cast<index_t>(high)), at(middle), std::greater<>());
-      range.high = *at(static_cast<index_t>(high));
-    }
-    if (low < static_cast<double>(numbers)) {
-      std::nth_element(at(middle), at(static_cast<index_t>(low)), at(numbers), std::greater<>());
-      range.low = *at(static_cast<index_t>(low));
-    }
-
-    const auto equal = static_cast<double>(std::count(sorted.begin(), sorted.end(), guess));
-    const bool heavy = equal / static_cast<double>(sample.size()) * static_cast<double>(n_) >
-                       static_cast<double>(near_limit_);
-    return {range, heavy ? std::optional(guess) : std::nullopt};
+    const score_estimate found = estimate_kth(sample, k_, n_);
+    const bool heavy = found.ties > static_cast<double>(near_limit_);
+    return {found.range, heavy ? std::optional(found.guess) : std::nullopt};
   }
 
   // -- select with a bracket --------------------------------------------------------------------

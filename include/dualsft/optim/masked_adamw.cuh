@@ -6,6 +6,7 @@
 #include <dualsft/execution.cuh>
 #include <dualsft/optim/masked_adamw.hpp>
 #include <limits>
+#include <type_traits>
 #include <utility>
 
 /// AdamW on selected coordinates of weights that live on a device.
@@ -96,9 +97,10 @@ class device_masked_adamw : private detail::optimizer_core<adamw_rule<float>> {
   /// \param gradient  [n], contiguous, not overlapping theta
   /// \throws invalid_argument  as masked_optimizer::update, or if a view is strided
   /// \throws cuda_error        if the launch fails
-  template <GradientScalar Gradient>
+  template <class Gradient>
+  requires GradientScalar<std::remove_const_t<Gradient>>
   void update(const exec::cuda& policy, index_t offset, vector_view<Weight, device_space> theta,
-              vector_view<const Gradient, device_space> gradient) {
+              vector_view<Gradient, device_space> gradient) {
     expects(theta.contiguous() && gradient.contiguous(), "device_masked_adamw",
             "device views must be contiguous", "theta stride", theta.stride(), "gradient stride",
             gradient.stride());
@@ -115,8 +117,9 @@ class device_masked_adamw : private detail::optimizer_core<adamw_rule<float>> {
     constexpr int threads = 256;
     detail::for_each_member<<<static_cast<unsigned>(pages), threads, 0, policy.stream>>>(
         offsets_.data(), page_begins_.data(), first_page, first, last,
-        detail::masked_step<Weight, Gradient>{core::coefficients(), theta.data(), gradient.data(),
-                                              m_.data(), s_.data(), masters_.data(), offset});
+        detail::masked_step<Weight, std::remove_const_t<Gradient>>{
+            core::coefficients(), theta.data(), gradient.data(), m_.data(), s_.data(),
+            masters_.data(), offset});
     detail::cuda_check_launch("device_masked_adamw");
   }
 

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cmath>
+#include <dualsft/config.hpp>
+#include <dualsft/detail/device_scores.hpp>
+#include <dualsft/float16.hpp>
+#include <dualsft/projection.hpp>
+#include <limits>
+
+namespace dualsft::detail {
+
+/// What project() finds out beside p.
+struct projection_facts {
+  double v_squares = 0;
+  double c_squares = 0;
+  index_t not_finite = std::numeric_limits<index_t>::max();    ///< the first, if any
+  index_t not_positive = std::numeric_limits<index_t>::max();  ///< of D in the AdamW step, likewise
+
+  DUALSFT_HOST_DEVICE void add(const projection_facts& other) {
+    v_squares += other.v_squares;
+    c_squares += other.c_squares;
+    if (other.not_finite < not_finite) not_finite = other.not_finite;
+    if (other.not_positive < not_positive) not_positive = other.not_positive;
+  }
+};
+
+DUALSFT_HOST_DEVICE inline bool is_finite(double x) {
+  return x - x == 0;
+}
+
+/// phi_P while p is formed: the first pass over all coordinates writes p over v, and a rounded copy
+/// where one is wanted; later passes read p. Scores are those of the stored p.
+struct projecting_scores {
+  using facts = projection_facts;
+
+  score_rule rule;
+  topk_by by = topk_by::value;
+  const float* gradient = nullptr;
+  float* v = nullptr;  ///< becomes p
+  const float* curvature = nullptr;
+  const float* hessian_gradient = nullptr;
+  const float* squares = nullptr;        ///< joint order
+  float* effective_curvature = nullptr;  ///< D', joint order
+  bfloat16* rounded = nullptr;           ///< a copy of p, or null
+  index_t count = 0;
+  facts* found = nullptr;     ///< on the host
+  bool* is_formed = nullptr;  ///< on the host
+
+  index_t size() const { return count; }
+
+  /// Of coordinate j, without a trace: what a sample reads before the first pass.
+  DUALSFT_HOST_DEVICE double operator()(index_t j) const {
+    const projected out = project_at(j);
+    return compared(j, static_cast<float>(out.p), static_cast<float>(out.curvature));
+  }
+
+  /// Of coordinate j, for good.
+  DUALSFT_HOST_DEVICE double operator()(index_t j, facts& mine) const {
+    const double vj = static_cast<double>(v[j]);
+    const double g = static_cast<double>(gradient[j]);
+    const double d = curvature != nullptr ? static_cast<double>(curvature[j]) : 1.0;
+    const double hg = hessian_gradient != nullptr ? static_cast<double>(hessian_gradient[j]) : 0.0;
+    if (!(is_finite(vj) && is_finite(g) && is_finite(d) && is_finite(hg)) && j < mine.not_finite)
+      mine.not_finite = j;
+    if (rule.step == step_geometry::adamw && !(d > 0) && j < mine.not_positive)
+      mine.not_positive = j;
+    const projected out = project_at(j);
+    mine.v_squares += vj * vj;
+    mine.c_squares += out.second_order * out.second_order;
+    const auto p = static_cast<float>(out.p), w = static_cast<float>(out.curvature);
+    const double score = compared(j, p, w);
+    v[j] = p;
+    if (effective_curvature != nullptr) effective_curvature[j] = w;
+    if (rounded != nullptr) rounded[j] = to_bfloat16(p);
+    return score;
+  }
+
+  /// Scores of the stored p.
+  compared_scores<parameter_scores_at<float, float>> settled() const {
+    return {{rule, gradient, v, effective_curvature, squares, count}, by};
+  }
+  bool is_settled() const { return *is_formed; }
+  void settle(const facts& all) const {
+    *found = all;
+    *is_formed = true;
+  }
+
+ private:
+  DUALSFT_HOST_DEVICE projected project_at(index_t j) const {
+    return project_coordinate(
+        rule, static_cast<double>(v[j]), static_cast<double>(gradient[j]),
+        curvature != nullptr ? static_cast<double>(curvature[j]) : 1.0,
+        hessian_gradient != nullptr ? static_cast<double>(hessian_gradient[j]) : 0.0);
+  }
+  /// parameter_scores_at with p and D' at hand.
+  DUALSFT_HOST_DEVICE double compared(index_t j, float p, float w) const {
+    const float g = gradient[j];
+    const float q = rule.order == score_order::joint ? squares[j] : 0.0F;
+    const double score = parameter_scores_at<float, float>{rule, &g, &p, &w, &q, 1}(0);
+    return by == topk_by::magnitude ? std::fabs(score) : score;
+  }
+};
+
+}  // namespace dualsft::detail
