@@ -28,9 +28,11 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 /// The primitives in plain loops; lists come in a random order, as from threads that race.
 class played_device {
  public:
+  /// A segment per block of threads, empty slots scored NaN.
   struct list {
     std::vector<placed_score> members;
-    index_t kept = 0;
+    std::vector<index_t> filled;
+    index_t segment = 0;
   };
 
   played_device(index_t room, std::uint64_t seed) : room_(room), random_(seed) {}
@@ -40,8 +42,9 @@ class played_device {
   index_t room() const { return room_; }
   index_t slots(const list& of) const { return static_cast<index_t>(of.members.size()); }
   index_t size(const list& of) const {
-    return std::count_if(of.members.begin(), of.members.end(),
-                         [](const placed_score& each) { return each.score == each.score; });
+    index_t all = 0;
+    for (const index_t filled : of.filled) all += std::min(filled, of.segment);
+    return all;
   }
   std::vector<placed_score> take(list& from) {
     std::erase_if(from.members, [](const placed_score& each) { return each.score != each.score; });
@@ -71,12 +74,16 @@ class played_device {
   }
   template <class Source>
   score_tally sweep(const Source& source, index_t begin, const score_bracket& range, list& to) {
-    return pass(source, range, [&](double score, index_t i) { put(to, {score, begin + i}); });
+    if (to.filled.empty()) start(to, room_);
+    return pass(source, range, [&](double score, index_t i) { put(to, i, {score, begin + i}); });
   }
   score_tally sweep(const list& from, const score_bracket& range, list& to) {
+    if (to.filled.empty()) start(to, std::max<index_t>(64, room_ / 4));
     score_tally all;
-    for (const placed_score& each : from.members)
-      if (all.add(each.score, range)) put(to, each);
+    for (index_t i = 0; i < slots(from); ++i)
+      if (const placed_score& each = from.members[static_cast<std::size_t>(i)];
+          all.add(each.score, range))
+        put(to, i, each);
     return all;
   }
 
@@ -128,13 +135,25 @@ class played_device {
     });
   }
 
-  void put(list& to, const placed_score& each) {
-    if (to.kept++ >= room_) return;
-    to.members.push_back(each);
-    if (random_.below(4) == 0) to.members.push_back({std::nan(""), -1});  // a slot left empty
-    const auto n = static_cast<index_t>(to.members.size());
-    std::swap(to.members.back(), to.members[static_cast<std::size_t>(random_.below(n))]);
+  void start(list& fresh, index_t room) const {
+    fresh.segment = (room + room / 4) / blocks + threads;
+    fresh.filled.assign(blocks, 0);
+    fresh.members.assign(static_cast<std::size_t>(blocks * fresh.segment), {std::nan(""), -1});
   }
+
+  /// From the thread that looks at place i of what is swept.
+  void put(list& to, index_t i, const placed_score& each) {
+    const index_t block = i / threads % blocks;
+    const index_t slot = to.filled[static_cast<std::size_t>(block)]++;
+    if (slot >= to.segment) return;
+    const auto at = [&](index_t k) -> placed_score& {
+      return to.members[static_cast<std::size_t>(block * to.segment + k)];
+    };
+    at(slot) = each;
+    std::swap(at(slot), at(random_.below(slot + 1)));
+  }
+
+  static constexpr index_t blocks = 8, threads = 4;
 
   index_t room_;
   random_source random_;
@@ -200,6 +219,7 @@ TEST_CASE("every shape, budget, shard and buffer: the definition's selection") {
         for (const int shards : {1, 3}) {
           check(scores, k, topk_by::value, {.host_scores = 64, .sample = 64}, n, shards);
           check(scores, k, topk_by::magnitude, {.host_scores = 256, .sample = 128}, 300, shards);
+          check(scores, k, topk_by::value, {.host_scores = 64, .sample = 64}, 40, shards);
         }
 }
 

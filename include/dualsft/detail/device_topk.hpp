@@ -161,7 +161,8 @@ class device_topk_search {
 
   device_topk_outcome run() {
     if (k_ == 0) return select_none();
-    if (n_ <= tuning_.host_scores) return *select_within({});
+    if (n_ <= tuning_.host_scores)
+      if (auto out = select_within({})) return *out;
     const score_estimate found = estimate_kth(sample(), k_, n_);
     if (!(found.ties <= static_cast<double>(device_.room())))
       if (auto out = select_at(found.guess)) return *out;

@@ -175,7 +175,8 @@ class topk_device {
         parts_(policy, topk_blocks * static_cast<index_t>(most_part_bytes)) {
     for (const int which : {0, 1}) {
       const index_t room = which == 0 ? room_ : std::max(most_taken, room_ / 4);
-      const index_t segment = (room + room / 4) / topk_blocks + 64;
+      // A block sees runs of neighbours, one per thread: few scores fill few segments.
+      const index_t segment = (room + room / 4) / topk_blocks + topk_threads;
       segments_[which] = static_cast<unsigned>(segment);
       scores_[which] = {policy, segment * topk_blocks};
       indices_[which] = {policy, segment * topk_blocks};
