@@ -78,12 +78,15 @@ class device_timer {
   explicit device_timer(benchmark::State& state, cache before = cache::cold)
       : state_(state), before_(before) {}
 
-  /// One call reads and writes so many bytes at least: GB_per_s, copy_GB_per_s, ratio_to_copy.
+  /// One call reads and writes so many bytes at least: GB_per_s, copy_GB_per_s, ratio_to_copy, limit_ms.
   void moves(double bytes) { bytes_ = bytes; }
   /// One call takes so many operations: TFLOP_per_s, product_TFLOP_per_s, ratio_to_product.
   void computes(double operations) { operations_ = operations; }
   /// NAME_ms and ratio_to_NAME, this work's time being 1.
-  void against(std::string name, work other) { others_.push_back({std::move(name), other, {}}); }
+  /// \param prepare  untimed, before each call
+  void against(std::string name, work other, work prepare = {}) {
+    others_.push_back({std::move(name), {std::move(other), std::move(prepare)}, {}});
+  }
   /// What a counter must reach; becomes the counter at_least:NAME or at_most:NAME.
   void at_least(const std::string& counter, double bound) {
     state_.counters["at_least:" + counter] = bound;
@@ -93,27 +96,32 @@ class device_timer {
   }
   void note(const std::string& counter, double value) { state_.counters[counter] = value; }
 
-  /// \param body  of the round's number: with several inputs, round % inputs picks one, so that none is
-  ///              found in a cache. The first two rounds are not timed.
-  void run(const work& body) {
+  /// \param body     of the round's number: with several inputs, round % inputs picks one, so that none
+  ///                 is found in a cache. The first two rounds are not timed.
+  /// \param prepare  untimed, before each call: say, what the body overwrites
+  void run(work body, work prepare = {}) {
+    const call own{std::move(body), std::move(prepare)};
     index_t round = 0;
-    for (; round < 2; ++round) {
-      body(round);
-      for (other& each : others_) each.body(round);
+    for (; round < (is_small() ? 1 : 2); ++round) {
+      timed(own, round);
+      for (const other& each : others_) timed(each.what, round);
     }
     std::vector<double> mine, copies, products;
     for (auto _ : state_) {
-      mine.push_back(timed(body, round));
+      mine.push_back(timed(own, round));
       state_.SetIterationTime(mine.back());
       if (bytes_ > 0) copies.push_back(copy_seconds());
       if (operations_ > 0) products.push_back(product_seconds());
-      for (other& each : others_) each.seconds.push_back(timed(each.body, round));
+      for (other& each : others_) each.seconds.push_back(timed(each.what, round));
       ++round;
     }
     const double seconds = median(mine);
     note("ms", 1e3 * seconds);
-    if (bytes_ > 0)
-      compare("GB_per_s", "copy", bytes_ / seconds / 1e9, copied_bytes() / median(copies) / 1e9);
+    if (bytes_ > 0) {
+      const double copied = copied_bytes() / median(copies);
+      compare("GB_per_s", "copy", bytes_ / seconds / 1e9, copied / 1e9);
+      note("limit_ms", 1e3 * bytes_ / copied);
+    }
     if (operations_ > 0)
       compare("TFLOP_per_s", "product", operations_ / seconds / 1e12,
               product_operations() / median(products) / 1e12);
@@ -125,9 +133,12 @@ class device_timer {
   }
 
  private:
+  struct call {
+    work body, prepare;
+  };
   struct other {
     std::string name;
-    work body;
+    call what;
     std::vector<double> seconds;
   };
 
@@ -136,9 +147,10 @@ class device_timer {
     note(limit + "_" + unit, theirs);
     note("ratio_to_" + limit, mine / theirs);
   }
-  double timed(const work& body, index_t round) const {
+  double timed(const call& what, index_t round) const {
+    if (what.prepare) what.prepare(round);
     if (before_ == cache::cold) flush_cache();
-    return seconds_of([&] { body(round); });
+    return seconds_of([&] { what.body(round); });
   }
 
   benchmark::State& state_;
@@ -148,13 +160,18 @@ class device_timer {
 };
 
 /// Registers a benchmark that times itself by a device_timer, `rounds` times. What it throws is a failed
-/// check.
+/// check, unless it ran out of memory.
 inline void add(const std::string& name, const std::function<void(benchmark::State&)>& body,
                 int rounds = 20) {
   benchmark::RegisterBenchmark(name.c_str(),
                                [body](benchmark::State& state) {
                                  try {
                                    body(state);
+                                 } catch (const cuda_error& error) {
+                                   if (error.code() == cudaErrorMemoryAllocation)
+                                     state.SkipWithError("left out: too little memory");
+                                   else
+                                     check(state, false, error.what());
                                  } catch (const std::exception& error) {
                                    check(state, false, error.what());
                                  }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <dualsft/config.hpp>
 #include <dualsft/detail/device_array.cuh>
 #include <dualsft/detail/launch.cuh>
 #include <dualsft/float16.hpp>
+#include <vector>
 
 /// Numbers that host and device make alike from their index, so that a check at billions of them needs
 /// no copy. Every operation is exact.
@@ -58,18 +60,38 @@ __global__ void fill_drawn(T* out, index_t n, drawn numbers, bool absolute) {
   }
 }
 
+inline unsigned blocks_for(index_t n) {
+  return static_cast<unsigned>(std::min<index_t>(1024, (n + 255) / 256));
+}
+
 /// out[i] = numbers(i), rounded to T.
 template <class T>
 void fill(const exec::cuda& policy, vector_view<T, device_space> out, const drawn& numbers) {
   if (out.size() == 0) return;
-  detail::launch("fill", policy, {512, 256}, fill_drawn<T>, out.data(), out.size(), numbers, false);
+  detail::launch("fill", policy, {blocks_for(out.size()), 256}, fill_drawn<T>, out.data(),
+                 out.size(), numbers, false);
 }
 /// Positive ones: |numbers(i)| + 2^-20.
 template <class T>
 void fill_positive(const exec::cuda& policy, vector_view<T, device_space> out,
                    const drawn& numbers) {
   if (out.size() == 0) return;
-  detail::launch("fill", policy, {512, 256}, fill_drawn<T>, out.data(), out.size(), numbers, true);
+  detail::launch("fill", policy, {blocks_for(out.size()), 256}, fill_drawn<T>, out.data(),
+                 out.size(), numbers, true);
+}
+
+/// Coordinates of [0, n) to look at: the ends, the borders of 32-bit numbers, and a thousand others.
+inline std::vector<index_t> places(index_t n) {
+  std::vector<index_t> out;
+  for (const index_t edge : {index_t{0}, index_t{1} << 31, index_t{1} << 32, n})
+    for (index_t i = edge - 2; i < edge + 2; ++i)
+      if (0 <= i && i < n) out.push_back(i);
+  for (index_t k = 0; k < std::min<index_t>(n, 1000); ++k)
+    out.push_back(static_cast<index_t>(hash_of(static_cast<std::uint64_t>(k)) %
+                                       static_cast<std::uint64_t>(n)));
+  std::sort(out.begin(), out.end());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
+  return out;
 }
 
 /// One number of a device array.
