@@ -102,7 +102,7 @@ class device_timer {
   void run(work body, work prepare = {}) {
     const call own{std::move(body), std::move(prepare)};
     index_t round = 0;
-    for (; round < (is_small() ? 1 : 2); ++round) {
+    for (; round < (is_small() ? 0 : 2); ++round) {
       timed(own, round);
       for (const other& each : others_) timed(each.what, round);
     }
