@@ -56,9 +56,16 @@ __global__ void __launch_bounds__(threads) read_teacher_rows(logit_rows<T> in) {
     const single t = single::load_once(teacher + c);
     absorb<rows_read::teacher, single, 1>(thread, t, t, in.per_logit);
   }
-  const block_sums block = sum_over_block<threads>(thread, in.per_logit, shared);
-  if (threadIdx.x == 0) in.records[row] = block.row;
+  sum_over_block<threads>(thread, in.per_logit, shared,
+                          [&](const block_sums& block) { in.records[row] = block.row; });
 }
+
+/// What lane 0 of a block tells the others.
+struct row_turn {
+  row_scale scale;
+  index_t next;
+  bool next_counted;
+};
 
 /// Sums and gradients. Blocks take one row after another: `taken` counts those beyond the first of
 /// each block, and was 0.
@@ -68,30 +75,35 @@ __global__ void __launch_bounds__(threads, 1024 / threads)
   using group = logit_group<T, width>;
   using single = logit_group<T, 1>;
   constexpr int depth = width == 1 ? 8 : 2;
-  __shared__ warps_sums shared[2];
-  __shared__ index_t next_row[2];
+  __shared__ warps_sums shared;
+  __shared__ row_turn turn;
   group* const kept_student = reinterpret_cast<group*>(dynamic_shared());
   group* const kept_teacher = kept_student + kept;
   const int groups = static_cast<int>(in.classes / width);
   const int lane = static_cast<int>(threadIdx.x);
   const index_t rest = index_t{groups} * width + lane;  // this thread's class beyond the groups
 
-  int turn = 0;
-  for (index_t row = blockIdx.x; row < in.rows; turn ^= 1) {
+  index_t row = blockIdx.x;
+  for (bool counted = in.tasks[row].counted != 0; row < in.rows;) {
+    // Lane 0 asks for what it needs well before it does, because answers take a while.
     index_t next = 0;
     if (lane == 0) next = gridDim.x + static_cast<index_t>(atomicAdd(taken, 1ULL));
-    const row_task task = in.tasks[row];
     T* gradient = in.gradient == nullptr ? nullptr : in.gradient + row * in.gradient_stride;
-    if (task.counted == 0) {
+    if (!counted) {
       if (gradient != nullptr) {
         const float zero[width] = {};
         for (int g = lane; g < groups; g += threads)
           group::of(zero).store(gradient + index_t{g} * width);
         if (rest < in.classes) gradient[rest] = T{};
       }
-      if (lane == 0) next_row[turn] = next;
       __syncthreads();
-      row = next_row[turn];
+      if (lane == 0) {
+        turn.next = next;
+        turn.next_counted = next < in.rows && in.tasks[next].counted != 0;
+      }
+      __syncthreads();
+      row = turn.next;
+      counted = turn.next_counted;
       continue;
     }
     const T* student = in.student + row * in.student_stride;
@@ -114,6 +126,12 @@ __global__ void __launch_bounds__(threads, 1024 / threads)
       for (int d = 0; d < count; ++d)
         absorb<rows_read::both, group, width>(thread, s[d], t[d], in.per_logit);
     });
+    float factor = 0;
+    bool next_counted = false;
+    if (lane == 0) {
+      factor = in.tasks[row].factor;
+      next_counted = next < in.rows && in.tasks[next].counted != 0;
+    }
     for_groups<depth, threads>(kept, groups, [&](int first, auto count) {
       group s[count], t[count];
 #pragma unroll
@@ -129,17 +147,23 @@ __global__ void __launch_bounds__(threads, 1024 / threads)
       absorb<rows_read::both, single, 1>(thread, single::load(student + rest),
                                          single::load(teacher + rest), in.per_logit);
 
-    if (lane == 0) next_row[turn] = next;
-    const block_sums block = sum_over_block<threads>(thread, in.per_logit, shared[turn]);
-    if (lane == 0) in.records[row] = block.row;
-    row = next_row[turn];
+    sum_over_block<threads>(thread, in.per_logit, shared, [&](const block_sums& block) {
+      in.records[row] = block.row;
+      turn = {.scale = {.student_at = block.student_at,
+                        .teacher_at = block.teacher_at,
+                        .student = static_cast<float>(factor / block.row.sums.student),
+                        .teacher = static_cast<float>(factor / block.row.sums.teacher)},
+              .next = next,
+              .next_counted = next_counted};
+    });
+    row = turn.next;
+    counted = turn.next_counted;
     if (gradient == nullptr) continue;
 
-    const float of_student = static_cast<float>(task.factor / block.row.sums.student);
-    const float of_teacher = static_cast<float>(task.factor / block.row.sums.teacher);
+    const row_scale scale = turn.scale;
     if (rest < in.classes)
-      difference<single, 1>(single::load(student + rest), single::load(teacher + rest), block,
-                            in.per_logit, of_student, of_teacher)
+      difference<single, 1>(single::load(student + rest), single::load(teacher + rest), scale,
+                            in.per_logit)
           .store(gradient + rest);
     for_groups_backwards<depth, threads>(kept, groups, [&](int first, auto count) {
       group s[count], t[count];
@@ -150,12 +174,11 @@ __global__ void __launch_bounds__(threads, 1024 / threads)
       }
 #pragma unroll
       for (int d = 0; d < count; ++d)
-        difference<group, width>(s[d], t[d], block, in.per_logit, of_student, of_teacher)
+        difference<group, width>(s[d], t[d], scale, in.per_logit)
             .store(gradient + index_t{first + d * threads} * width);
     });
     for (int g = lane; g < kept; g += threads)  // each thread what it kept itself: no barrier
-      difference<group, width>(kept_student[g], kept_teacher[g], block, in.per_logit, of_student,
-                               of_teacher)
+      difference<group, width>(kept_student[g], kept_teacher[g], scale, in.per_logit)
           .store(gradient + index_t{g} * width);
   }
 }

@@ -130,20 +130,46 @@ __device__ void absorb(referred_sums& thread, const Group& student, const Group&
   thread.sums += group;
 }
 
-template <class Real>
-__device__ Real warp_sum(Real x) {
-  for (int lanes = 16; lanes > 0; lanes /= 2) x += __shfl_xor_sync(0xffffffffU, x, lanes);
-  return x;
+/// Four numbers of each lane, folded over the warp, in six exchanges instead of twenty: lanes [8 k, 8 k + 8)
+/// get the k-th. The four are paired alike, so that equal numbers give equal bits.
+template <class Real, class Fold>
+__device__ Real fold_four(const Real (&x)[4], const Fold& fold) {
+  constexpr unsigned all = 0xffffffffU;
+  const bool upper = (threadIdx.x & 16U) != 0, odd = (threadIdx.x & 8U) != 0;
+  Real low = upper ? x[2] : x[0], high = upper ? x[3] : x[1];
+  low = fold(low, __shfl_xor_sync(all, upper ? x[0] : x[2], 16));
+  high = fold(high, __shfl_xor_sync(all, upper ? x[1] : x[3], 16));
+  Real out = odd ? high : low;
+  out = fold(out, __shfl_xor_sync(all, odd ? low : high, 8));
+  for (int lanes = 4; lanes > 0; lanes /= 2) out = fold(out, __shfl_xor_sync(all, out, lanes));
+  return out;
 }
-__device__ inline float warp_max(float x) {
-  for (int lanes = 16; lanes > 0; lanes /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffU, x, lanes));
-  return x;
+
+/// The warp's sums, below the largest of its lanes' references. In lane 0 all, elsewhere references only.
+template <class Real>
+struct warp_total {
+  float student_at, teacher_at, top;
+  Real part;  ///< lane 8 k: the k-th of student, teacher, moment, cross
+};
+
+template <class Real>
+__device__ warp_total<Real> total_of_warp(referred_sums lane) {
+  constexpr unsigned all = 0xffffffffU;
+  const float tops[4] = {lane.student_at, lane.teacher_at, lane.top, lane.top};
+  const float top = fold_four(tops, [](float x, float y) { return fmaxf(x, y); });
+  lane.refer(__shfl_sync(all, top, 0), __shfl_sync(all, top, 8));
+  const Real sums[4] = {static_cast<Real>(lane.sums.student), static_cast<Real>(lane.sums.teacher),
+                        static_cast<Real>(lane.sums.moment), static_cast<Real>(lane.sums.cross)};
+  return {.student_at = lane.student_at,
+          .teacher_at = lane.teacher_at,
+          .top = __shfl_sync(all, top, 16),
+          .part = fold_four(sums, [](Real x, Real y) { return x + y; })};
 }
 
 /// Warps' sums on their way to the block's.
 struct warps_sums {
   float student_at[32], teacher_at[32], top[32];
-  float student[32], teacher[32], moment[32], cross[32];
+  float sums[4][32];
 };
 
 struct block_sums {
@@ -151,57 +177,61 @@ struct block_sums {
   row_record row;
 };
 
-/// The block's sums, in every thread; one barrier. In float within a warp, in double across warps.
-/// \param shared  not that of the call before, which other threads may still read
-template <int threads>
-__device__ block_sums sum_over_block(referred_sums thread, float per_logit, warps_sums& shared) {
+/// The block's sums, for lane 0 of warp 0; `then` of them runs there alone. In float within a warp, in
+/// double across warps. Two barriers: what `then` writes is there for all, and nobody reads any more
+/// what it wrote the time before.
+template <int threads, class Then>
+__device__ void sum_over_block(const referred_sums& thread, float per_logit, warps_sums& shared,
+                               const Then& then) {
   static_assert(threads % 32 == 0 && threads <= 1024);
+  constexpr unsigned all = 0xffffffffU;
   const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  thread.refer(warp_max(thread.student_at), warp_max(thread.teacher_at));
-  thread.top = warp_max(thread.top);
-  thread.sums.student = warp_sum(thread.sums.student);
-  thread.sums.teacher = warp_sum(thread.sums.teacher);
-  thread.sums.moment = warp_sum(thread.sums.moment);
-  thread.sums.cross = warp_sum(thread.sums.cross);
+  const warp_total<float> mine = total_of_warp<float>(thread);
+  if (lane % 8 == 0) shared.sums[lane / 8][warp] = mine.part;
   if (lane == 0) {
-    shared.student_at[warp] = thread.student_at;
-    shared.teacher_at[warp] = thread.teacher_at;
-    shared.top[warp] = thread.top;
-    shared.student[warp] = thread.sums.student;
-    shared.teacher[warp] = thread.sums.teacher;
-    shared.moment[warp] = thread.sums.moment;
-    shared.cross[warp] = thread.sums.cross;
+    shared.student_at[warp] = mine.student_at;
+    shared.teacher_at[warp] = mine.teacher_at;
+    shared.top[warp] = mine.top;
   }
   __syncthreads();
-  referred_sums part;
-  if (lane < threads / 32)
-    part = {.student_at = shared.student_at[lane],
-            .teacher_at = shared.teacher_at[lane],
-            .top = shared.top[lane],
-            .sums = {.student = shared.student[lane],
-                     .teacher = shared.teacher[lane],
-                     .moment = shared.moment[lane],
-                     .cross = shared.cross[lane]}};
-  part.refer(warp_max(part.student_at), warp_max(part.teacher_at));
-  return {.student_at = part.student_at,
-          .teacher_at = part.teacher_at,
-          .row = {.sums = {.student = warp_sum(static_cast<double>(part.sums.student)),
-                           .teacher = warp_sum(static_cast<double>(part.sums.teacher)),
-                           .moment = warp_sum(static_cast<double>(part.sums.moment)),
-                           .cross = warp_sum(static_cast<double>(part.sums.cross))},
-                  .top = fmaf(warp_max(part.top), per_logit, -part.teacher_at)}};
+  if (warp == 0) {
+    referred_sums part;
+    if (lane < threads / 32)
+      part = {.student_at = shared.student_at[lane],
+              .teacher_at = shared.teacher_at[lane],
+              .top = shared.top[lane],
+              .sums = {.student = shared.sums[0][lane],
+                       .teacher = shared.sums[1][lane],
+                       .moment = shared.sums[2][lane],
+                       .cross = shared.sums[3][lane]}};
+    const warp_total<double> total = total_of_warp<double>(part);
+    const block_sums block{.student_at = total.student_at,
+                           .teacher_at = total.teacher_at,
+                           .row = {.sums = {.student = __shfl_sync(all, total.part, 0),
+                                            .teacher = __shfl_sync(all, total.part, 8),
+                                            .moment = __shfl_sync(all, total.part, 16),
+                                            .cross = __shfl_sync(all, total.part, 24)},
+                                   .top = fmaf(total.top, per_logit, -total.teacher_at)}};
+    if (lane == 0) then(block);
+  }
+  __syncthreads();
 }
+
+/// factor p = student 2^s and factor q = teacher 2^t, below these references.
+struct row_scale {
+  float student_at, teacher_at, student, teacher;
+};
 
 /// factor (p - q) of a group.
 template <class Group, int width>
-__device__ Group difference(const Group& student, const Group& teacher, const block_sums& block,
-                            float per_logit, float of_student, float of_teacher) {
+__device__ Group difference(const Group& student, const Group& teacher, const row_scale& scale,
+                            float per_logit) {
   float x[width];
 #pragma unroll
   for (int e = 0; e < width; ++e) {
-    const float p = exp2_approx(fmaf(student[e], per_logit, -block.student_at));
-    const float q = exp2_approx(fmaf(teacher[e], per_logit, -block.teacher_at));
-    x[e] = fmaf(p, of_student, -q * of_teacher);
+    const float p = exp2_approx(fmaf(student[e], per_logit, -scale.student_at));
+    const float q = exp2_approx(fmaf(teacher[e], per_logit, -scale.teacher_at));
+    x[e] = fmaf(p, scale.student, -q * scale.teacher);
   }
   return Group::of(x);
 }
