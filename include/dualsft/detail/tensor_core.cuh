@@ -73,11 +73,31 @@ __device__ inline std::uint32_t pack_pair(float lower, float upper) {
   return pair;
 }
 
+/// The two values of such a register.
+template <Storage16 T>
+__device__ inline void unpack_pair(std::uint32_t pair, float& lower, float& upper) {
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    lower = __uint_as_float(pair << 16);
+    upper = __uint_as_float(pair & 0xffff0000u);
+  } else {
+    asm("{.reg .b16 l, u;\nmov.b32 {l, u}, %2;\ncvt.f32.f16 %0, l;\ncvt.f32.f16 %1, u;}"
+        : "=f"(lower), "=f"(upper)
+        : "r"(pair));
+  }
+}
+
 /// Begins to copy 16 bytes to shared memory, both addresses aligned to 16; zeros, and nothing is read,
 /// if not `valid`. Other threads see them after cp_async_wait and a barrier.
 __device__ inline void cp_async_16(void* shared, const void* global, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
                "l"(global), "r"(valid ? 16 : 0)
+               : "memory");
+}
+
+/// The same of the first `bytes` (0 to 16) alone, with zeros behind them.
+__device__ inline void cp_async_16(void* shared, const void* global, int bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
+               "l"(global), "r"(bytes)
                : "memory");
 }
 

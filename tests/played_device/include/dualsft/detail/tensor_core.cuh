@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <dualsft/float16.hpp>
@@ -25,6 +27,13 @@ inline int thread() {
 }
 inline int lane() {
   return thread() % 32;
+}
+
+/// A device would report a misaligned address or worse.
+inline void require(bool condition, const char* what) {
+  if (condition) return;
+  std::fprintf(stderr, "played device: %s\n", what);
+  std::abort();
 }
 
 /// What the lanes of each warp show each other; one block is played at a time.
@@ -68,6 +77,7 @@ inline copies& own_copies() {
 inline void ldmatrix_x4(std::uint32_t (&r)[4], const void* row) {
   using namespace played_tensor_core;
   const int g = lane() / 4, t = lane() % 4;
+  require(reinterpret_cast<std::uintptr_t>(row) % 16 == 0, "ldmatrix: address of a row");
   warp()[lane()].row = static_cast<const unsigned char*>(row);
   __syncwarp();
   for (int m = 0; m < 4; ++m) {
@@ -80,6 +90,7 @@ inline void ldmatrix_x4(std::uint32_t (&r)[4], const void* row) {
 inline void ldmatrix_x4_transposed(std::uint32_t (&r)[4], const void* row) {
   using namespace played_tensor_core;
   const int g = lane() / 4, t = lane() % 4;
+  require(reinterpret_cast<std::uintptr_t>(row) % 16 == 0, "ldmatrix: address of a row");
   warp()[lane()].row = static_cast<const unsigned char*>(row);
   __syncwarp();
   for (int m = 0; m < 4; ++m)
@@ -118,11 +129,26 @@ std::uint32_t pack_pair(float lower, float upper) {
   return played_tensor_core::pair(narrow(lower), narrow(upper));
 }
 
-inline void cp_async_16(void* shared, const void* global, bool valid) {
+template <Storage16 T>
+void unpack_pair(std::uint32_t pair, float& lower, float& upper) {
+  lower = played_tensor_core::half_of<T>(pair, 0);
+  upper = played_tensor_core::half_of<T>(pair, 1);
+}
+
+inline void cp_async_16(void* shared, const void* global, int bytes) {
+  using played_tensor_core::require;
+  require(reinterpret_cast<std::uintptr_t>(shared) % 16 == 0, "cp_async_16: shared address");
+  require(bytes == 0 || reinterpret_cast<std::uintptr_t>(global) % 16 == 0,
+          "cp_async_16: global address");
+  require(0 <= bytes && bytes <= 16, "cp_async_16: bytes");
   played_tensor_core::copy one{static_cast<unsigned char*>(shared), {}};
-  if (valid) std::memcpy(one.bytes, global, sizeof one.bytes);
+  std::memcpy(one.bytes, global, static_cast<std::size_t>(bytes));
   std::memset(shared, 0xff, sizeof one.bytes);
   played_tensor_core::own_copies().open.push_back(one);
+}
+
+inline void cp_async_16(void* shared, const void* global, bool valid) {
+  cp_async_16(shared, global, valid ? 16 : 0);
 }
 
 inline void cp_async_commit() {
