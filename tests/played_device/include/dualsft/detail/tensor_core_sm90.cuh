@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <dualsft/detail/launch.cuh>
+#include <dualsft/detail/tensor_core.cuh>
+#include <dualsft/error.hpp>
+#include <utility>
+
+/// The twin of detail/tensor_core_sm90.cuh for the played device, for clusters of one block. Boxes
+/// arrive late and in any order, while somebody waits at a barrier; until then their place holds NaNs.
+/// Products are formed when the thread waits for them, out of what their descriptors then point at.
+#define DUALSFT_HAS_WGMMA
+#if !defined(__grid_constant__)
+#define __grid_constant__
+#endif
+
+namespace dualsft::detail {
+
+using phase_barrier = std::uint64_t;
+
+struct tensor_map {
+  const unsigned char* data;
+  index_t rows, cols, row_stride;
+  int box_rows;
+};
+
+namespace played_tensor_core {
+
+/// What a phase_barrier's bits mean here.
+struct barrier_state {
+  std::int32_t bytes;  // still to come; less than 0 if they came before they were expected
+  std::uint32_t arrivals : 15, pending : 15, phase : 1;
+};
+static_assert(sizeof(barrier_state) == sizeof(phase_barrier));
+
+template <class Change>
+void change(phase_barrier* barrier, const Change& how) {
+  barrier_state state;
+  std::memcpy(&state, barrier, sizeof state);
+  how(state);
+  if (state.pending == 0 && state.bytes == 0) {
+    state.phase = state.phase == 0 ? 1 : 0;
+    state.pending = state.arrivals;
+  }
+  std::memcpy(barrier, &state, sizeof state);
+}
+
+struct box {
+  unsigned char* to;
+  std::vector<unsigned char> bytes;
+  phase_barrier* barrier;
+};
+inline std::vector<box>& boxes_under_way() {
+  static std::vector<box> boxes;
+  return boxes;
+}
+inline void deliver_one_box() {
+  static std::uint32_t dice = 1;
+  std::vector<box>& boxes = boxes_under_way();
+  if (boxes.empty()) return;
+  dice = dice * 1664525u + 1013904223u;
+  const std::size_t which = (dice >> 8) % boxes.size();
+  const box one = std::move(boxes[which]);
+  boxes.erase(boxes.begin() + static_cast<std::ptrdiff_t>(which));
+  std::memcpy(one.to, one.bytes.data(), one.bytes.size());
+  change(one.barrier,
+         [&](barrier_state& state) { state.bytes -= static_cast<std::int32_t>(one.bytes.size()); });
+}
+
+/// Addresses as descriptors hold them: 1024 is where the block's dynamic memory begins.
+inline std::uint32_t descriptor_address(const void* shared) {
+  return static_cast<std::uint32_t>(static_cast<const unsigned char*>(shared) - dynamic_shared() +
+                                    1024);
+}
+
+/// Element (row, k) of an operand stored k-contiguous under the 128-byte swizzle.
+template <Storage16 T>
+float operand(std::uint64_t descriptor, int row, int k) {
+  const auto field = [&](int first) {
+    return static_cast<std::uint32_t>(descriptor >> first & 0x3fffu) << 4;
+  };
+  std::uint32_t at = field(0) + static_cast<std::uint32_t>(row / 8) * field(32) +
+                     static_cast<std::uint32_t>(row % 8 * 128 + k * 2);
+  at ^= (at >> 7 & 7u) << 4;
+  T value;
+  std::memcpy(&value, dynamic_shared() + at - 1024, sizeof value);
+  return to_float(value);
+}
+
+struct product {
+  float* c;
+  std::uint64_t a, b;
+  int add;
+  void (*form)(const product&);
+};
+struct products {
+  std::vector<product> open;
+  std::deque<std::vector<product>> groups;
+};
+inline products& own_products() {
+  static std::map<int, products> all;
+  return all[thread()];
+}
+
+template <Storage16 T>
+void form_m64n256k16(const product& p) {
+  const int row = thread() / 32 % 4 * 16 + lane() / 4;
+  for (int half = 0; half < 2; ++half) {
+    float a[16];
+    for (int k = 0; k < 16; ++k) a[k] = operand<T>(p.a, row + 8 * half, k);
+    for (int j = 0; j < 32; ++j)
+      for (int i = 0; i < 2; ++i) {
+        float& c = p.c[4 * j + 2 * half + i];
+        if (p.add == 0) c = 0;
+        for (int k = 0; k < 16; ++k) c += a[k] * operand<T>(p.b, 8 * j + 2 * (lane() % 4) + i, k);
+      }
+  }
+}
+
+}  // namespace played_tensor_core
+
+inline void barrier_init(phase_barrier* barrier, unsigned arrivals) {
+  const played_tensor_core::barrier_state state{0, arrivals, arrivals, 0};
+  std::memcpy(barrier, &state, sizeof state);
+  played_tensor_core::boxes_under_way().clear();  // of a block before
+}
+inline void barrier_init_fence() {}
+
+inline void barrier_arrive(phase_barrier* barrier) {
+  played_tensor_core::change(barrier, [](auto& state) {
+    played_tensor_core::require(state.pending > 0, "barrier_arrive: one arrival too many");
+    state.pending = (state.pending - 1) & 0x7fff;
+  });
+}
+inline void barrier_arrive_at(phase_barrier* barrier, unsigned rank) {
+  played_tensor_core::require(rank == 0, "barrier_arrive_at: clusters are not played");
+  barrier_arrive(barrier);
+}
+inline void barrier_arrive_expecting(phase_barrier* barrier, unsigned bytes) {
+  played_tensor_core::change(barrier, [&](auto& state) {
+    played_tensor_core::require(state.pending > 0, "barrier_arrive: one arrival too many");
+    state.bytes += static_cast<std::int32_t>(bytes);
+    state.pending = (state.pending - 1) & 0x7fff;
+  });
+}
+inline void barrier_wait(phase_barrier* barrier, unsigned parity) {
+  for (long polls = 0;; ++polls) {
+    played_tensor_core::barrier_state state;
+    std::memcpy(&state, barrier, sizeof state);
+    if (state.phase != parity) return;
+    played_tensor_core::require(polls < 100'000'000, "barrier_wait: nobody arrives");
+    if (polls > 0) played_tensor_core::deliver_one_box();
+    played::yield();
+  }
+}
+
+inline void cluster_sync() {
+  __syncthreads();
+}
+inline unsigned cluster_rank() {
+  return 0;
+}
+
+inline bool tensor_map_takes(const void* data, index_t rows, index_t cols, index_t row_stride) {
+  constexpr index_t most = index_t{1} << 31;
+  return reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && row_stride % 8 == 0 &&
+         row_stride >= cols && row_stride < (index_t{1} << 38) && 0 < rows && rows < most &&
+         0 < cols && cols < most;
+}
+
+template <Storage16 T>
+tensor_map make_tensor_map(const char*, const T* data, index_t rows, index_t cols,
+                           index_t row_stride, int box_rows) {
+  played_tensor_core::require(tensor_map_takes(data, rows, cols, row_stride) && box_rows <= 256,
+                              "make_tensor_map: not a matrix that boxes can be taken from");
+  return {reinterpret_cast<const unsigned char*>(data), rows, cols, row_stride, box_rows};
+}
+
+inline void prefetch_tensor_map(const tensor_map&) {}
+
+inline void load_box(void* shared, const tensor_map& map, int row, int col,
+                     phase_barrier* barrier) {
+  using namespace played_tensor_core;
+  require(descriptor_address(shared) % 1024 == 0, "load_box: shared address");
+  box one{static_cast<unsigned char*>(shared),
+          std::vector<unsigned char>(static_cast<std::size_t>(map.box_rows) * 128), barrier};
+  for (int r = 0; r < map.box_rows; ++r)
+    for (int c = 0; c < 64; ++c)
+      if (0 <= row && row + r < map.rows && 0 <= col && col + c < map.cols)
+        std::memcpy(
+            &one.bytes[static_cast<std::size_t>(r * 128 + ((c / 8) ^ (r % 8)) * 16 + c % 8 * 2)],
+            map.data + 2 * ((row + r) * map.row_stride + col + c), 2);
+  std::memset(shared, 0xff, one.bytes.size());
+  boxes_under_way().push_back(std::move(one));
+}
+inline void load_box_for(std::uint16_t blocks, void* shared, const tensor_map& map, int row,
+                         int col, phase_barrier* barrier) {
+  played_tensor_core::require(blocks == 1, "load_box_for: clusters are not played");
+  load_box(shared, map, row, col, barrier);
+}
+
+inline std::uint64_t box_descriptor(const void* shared) {
+  return static_cast<std::uint64_t>((played_tensor_core::descriptor_address(shared) & 0x3ffffu) >>
+                                    4) |
+         std::uint64_t{1} << 16 | std::uint64_t{64} << 32 | std::uint64_t{1} << 62;
+}
+
+inline void wgmma_fence() {}
+inline void wgmma_commit() {
+  auto& own = played_tensor_core::own_products();
+  own.groups.push_back(std::move(own.open));
+  own.open.clear();
+}
+template <int Newest>
+void wgmma_wait() {
+  auto& own = played_tensor_core::own_products();
+  while (own.groups.size() > static_cast<std::size_t>(Newest)) {
+    for (const auto& one : own.groups.front()) one.form(one);
+    own.groups.pop_front();
+  }
+}
+template <int N>
+void wgmma_pin(float (&)[N]) {}
+
+template <Storage16 T>
+void wgmma_m64n256k16(float (&c)[128], std::uint64_t a, std::uint64_t b, int add) {
+  played_tensor_core::own_products().open.push_back(
+      {c, a, b, add, &played_tensor_core::form_m64n256k16<T>});
+}
+
+template <int Registers>
+void give_registers() {}
+template <int Registers>
+void take_registers() {}
+
+inline bool has_wgmma(const char*) {
+  return true;
+}
+
+}  // namespace dualsft::detail
