@@ -27,6 +27,9 @@
 
 namespace dualsft::detail {
 
+/// Blocks that may share boxes.
+inline constexpr int largest_cluster = 2;
+
 // --- barriers in shared memory -------------------------------------------------------------------
 
 /// A phase of a barrier ends when `arrivals` threads have arrived and the bytes expected have come.

@@ -16,6 +16,8 @@
 
 namespace dualsft::detail {
 
+inline constexpr int largest_cluster = 1;
+
 using phase_barrier = std::uint64_t;
 
 struct tensor_map {
