@@ -22,15 +22,17 @@ struct bad_tokens {
   unsigned long long id, example;
 };
 
-__global__ inline void reset_ghost_ranges(token_range* ranges, index_t batch, bad_tokens* bad) {
+template <class Range>
+__global__ void reset_ghost_ranges(Range* ranges, index_t batch, bad_tokens* bad) {
   const index_t i = static_cast<index_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i < batch) ranges[i] = {no_token, 0};
   if (i == 0) *bad = {no_token, no_token};
 }
 
 /// tokens[t] = the sum over runs of partial[run * rows + t], for `rows` tokens from `first` on.
-__global__ inline void __launch_bounds__(256)
-    sum_runs_kernel(const float* partial, index_t runs, index_t rows, index_t first,
+template <class Part>
+__global__ void __launch_bounds__(256)
+    sum_runs_kernel(const Part* partial, index_t runs, index_t rows, index_t first,
                     const index_t* examples, index_t count, index_t batch, double* tokens,
                     token_range* ranges, bad_tokens* bad) {
   const index_t row = static_cast<index_t>(blockIdx.x) * 8 + threadIdx.x / 32;
@@ -55,14 +57,15 @@ __global__ inline void __launch_bounds__(256)
 }
 
 /// scores[i] += the sum of tokens[t] over the t of example i = blockIdx.x.
-__global__ inline void __launch_bounds__(256)
-    sum_tokens_kernel(const double* tokens, const index_t* examples, double* scores,
+template <class Sum>
+__global__ void __launch_bounds__(256)
+    sum_tokens_kernel(const Sum* tokens, const index_t* examples, double* scores,
                       index_t scores_stride, token_range* ranges) {
-  __shared__ double sums[256];
+  __shared__ Sum sums[256];
   const index_t example = blockIdx.x;
   const token_range range = ranges[example];
   const int thread = static_cast<int>(threadIdx.x);
-  double sum = 0;
+  Sum sum = 0;
   if (range.first != no_token)
     for (auto t = static_cast<index_t>(range.first) + thread; t < static_cast<index_t>(range.end);
          t += 256)

@@ -35,7 +35,7 @@ class ghost_device {
     kernels_ = has_wgmma("ghost_workspace") ? product_kernels::wgmma : product_kernels::mma;
     launch("ghost_workspace", policy,
            {dim3(static_cast<unsigned>(pieces_of(std::max<index_t>(batch, 1), 256))), dim3(256)},
-           reset_ghost_ranges, ranges_.data(), batch_, bad_.data());
+           reset_ghost_ranges<token_range>, ranges_.data(), batch_, bad_.data());
   }
 
   index_t tokens() const { return tokens_.size(); }
@@ -50,7 +50,10 @@ class ghost_device {
   }
 
   product_kernels kernels() const { return kernels_; }
-  void use(product_kernels kernels) { kernels_ = kernels; }  ///< for tests and comparisons
+
+  // For tests and comparisons:
+  void use(product_kernels kernels) { kernels_ = kernels; }
+  void limit_parts(index_t parts) { most_parts_ = parts; }  ///< least_rows of each run at least
 
   /// tokens[t] = e_t . (P a_t + p_b), then scores. The views have been checked.
   template <class T>
@@ -109,8 +112,8 @@ class ghost_device {
     cuda_check(
         cudaMemcpyAsync(&found, bad_.data(), sizeof found, cudaMemcpyDeviceToHost, policy.stream),
         "ghost_workspace");
-    launch("ghost_workspace", policy, {dim3(1), dim3(32)}, reset_ghost_ranges, ranges_.data(),
-           index_t{0}, bad_.data());
+    launch("ghost_workspace", policy, {dim3(1), dim3(32)}, reset_ghost_ranges<token_range>,
+           ranges_.data(), index_t{0}, bad_.data());
     cuda_check(cudaStreamSynchronize(policy.stream), "ghost_workspace");
     return found;
   }
@@ -125,7 +128,7 @@ class ghost_device {
 
   /// How many rows at a time, of so many runs each.
   index_t chunk(index_t rows, index_t runs) const {
-    const index_t most = partial_.size() / std::max<index_t>(runs, 1);
+    const index_t most = std::min(partial_.size(), most_parts_) / std::max<index_t>(runs, 1);
     if (rows <= most) return rows;
     return most >= least_rows ? most / least_rows * least_rows : most;
   }
@@ -150,8 +153,8 @@ class ghost_device {
   void sum_runs(const char* function, const exec::cuda& policy, index_t runs, index_t rows,
                 index_t first, vector_view<const index_t, device_space> examples, index_t batch) {
     launch(function, policy, {dim3(static_cast<unsigned>(pieces_of(rows, 8))), dim3(256)},
-           sum_runs_kernel, partial_.data(), runs, rows, first, examples.data(), examples.size(),
-           batch, tokens_.data(), ranges_.data(), bad_.data());
+           sum_runs_kernel<float>, partial_.data(), runs, rows, first, examples.data(),
+           examples.size(), batch, tokens_.data(), ranges_.data(), bad_.data());
   }
 
   void sum_tokens(const char* function, const exec::cuda& policy,
@@ -159,8 +162,8 @@ class ghost_device {
                   vector_view<double, device_space> scores) {
     if (scores.size() == 0) return;
     launch(function, policy, {dim3(static_cast<unsigned>(scores.size())), dim3(256)},
-           sum_tokens_kernel, tokens_.data(), examples.data(), scores.data(), scores.stride(),
-           ranges_.data());
+           sum_tokens_kernel<double>, tokens_.data(), examples.data(), scores.data(),
+           scores.stride(), ranges_.data());
   }
 
   index_t batch_;
@@ -168,6 +171,7 @@ class ghost_device {
   device_array<double> tokens_;
   device_array<token_range> ranges_;
   device_array<bad_tokens> bad_;
+  index_t most_parts_ = partial_.size();
   int multiprocessors_ = 0;
   product_kernels kernels_ = product_kernels::mma;
 };

@@ -6,12 +6,13 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <dualsft/float16.hpp>
 #include <map>
+#include <stdexcept>
+#include <string>
+#include <tuple>
 #include <type_traits>
 #include <vector>
 
@@ -29,11 +30,20 @@ inline int lane() {
   return thread() % 32;
 }
 
-/// A device would report a misaligned address or worse.
+/// A device would report a misaligned address, or worse.
 inline void require(bool condition, const char* what) {
-  if (condition) return;
-  std::fprintf(stderr, "played device: %s\n", what);
-  std::abort();
+  if (!condition) throw std::logic_error(std::string("played device: ") + what);
+}
+
+/// Something of the thread's own, new in each block.
+template <class T>
+T& of_thread() {
+  static std::map<int, T> all;
+  static std::tuple<std::uint64_t, unsigned, unsigned, unsigned> of_block;
+  const std::tuple now(played::launches(), blockIdx.x, blockIdx.y, blockIdx.z);
+  if (now != of_block) all.clear();
+  of_block = now;
+  return all[thread()];
 }
 
 /// What the lanes of each warp show each other; one block is played at a time.
@@ -67,11 +77,6 @@ struct copies {
   std::vector<copy> open;
   std::deque<std::vector<copy>> groups;
 };
-inline copies& own_copies() {
-  static std::map<int, copies> all;
-  return all[thread()];
-}
-
 }  // namespace played_tensor_core
 
 inline void ldmatrix_x4(std::uint32_t (&r)[4], const void* row) {
@@ -144,7 +149,7 @@ inline void cp_async_16(void* shared, const void* global, int bytes) {
   played_tensor_core::copy one{static_cast<unsigned char*>(shared), {}};
   std::memcpy(one.bytes, global, static_cast<std::size_t>(bytes));
   std::memset(shared, 0xff, sizeof one.bytes);
-  played_tensor_core::own_copies().open.push_back(one);
+  played_tensor_core::of_thread<played_tensor_core::copies>().open.push_back(one);
 }
 
 inline void cp_async_16(void* shared, const void* global, bool valid) {
@@ -152,14 +157,14 @@ inline void cp_async_16(void* shared, const void* global, bool valid) {
 }
 
 inline void cp_async_commit() {
-  played_tensor_core::copies& own = played_tensor_core::own_copies();
+  played_tensor_core::copies& own = played_tensor_core::of_thread<played_tensor_core::copies>();
   own.groups.push_back(std::move(own.open));
   own.open.clear();
 }
 
 template <int Newest>
 void cp_async_wait() {
-  played_tensor_core::copies& own = played_tensor_core::own_copies();
+  played_tensor_core::copies& own = played_tensor_core::of_thread<played_tensor_core::copies>();
   while (own.groups.size() > static_cast<std::size_t>(Newest)) {
     for (const auto& one : own.groups.front()) std::memcpy(one.to, one.bytes, sizeof one.bytes);
     own.groups.pop_front();

@@ -10,9 +10,6 @@
 /// arrive late and in any order, while somebody waits at a barrier; until then their place holds NaNs.
 /// Products are formed when the thread waits for them, out of what their descriptors then point at.
 #define DUALSFT_HAS_WGMMA
-#if !defined(__grid_constant__)
-#define __grid_constant__
-#endif
 
 namespace dualsft::detail {
 
@@ -45,6 +42,7 @@ void change(phase_barrier* barrier, const Change& how) {
     state.pending = state.arrivals;
   }
   std::memcpy(barrier, &state, sizeof state);
+  played::block::running().note_progress();
 }
 
 struct box {
@@ -99,11 +97,6 @@ struct products {
   std::vector<product> open;
   std::deque<std::vector<product>> groups;
 };
-inline products& own_products() {
-  static std::map<int, products> all;
-  return all[thread()];
-}
-
 template <Storage16 T>
 void form_m64n256k16(const product& p) {
   const int row = thread() / 32 % 4 * 16 + lane() / 4;
@@ -146,12 +139,11 @@ inline void barrier_arrive_expecting(phase_barrier* barrier, unsigned bytes) {
   });
 }
 inline void barrier_wait(phase_barrier* barrier, unsigned parity) {
-  for (long polls = 0;; ++polls) {
+  for (bool first = true;; first = false) {
     played_tensor_core::barrier_state state;
     std::memcpy(&state, barrier, sizeof state);
     if (state.phase != parity) return;
-    played_tensor_core::require(polls < 100'000'000, "barrier_wait: nobody arrives");
-    if (polls > 0) played_tensor_core::deliver_one_box();
+    if (!first) played_tensor_core::deliver_one_box();
     played::yield();
   }
 }
@@ -188,7 +180,7 @@ inline void load_box(void* shared, const tensor_map& map, int row, int col,
           std::vector<unsigned char>(static_cast<std::size_t>(map.box_rows) * 128), barrier};
   for (int r = 0; r < map.box_rows; ++r)
     for (int c = 0; c < 64; ++c)
-      if (0 <= row && row + r < map.rows && 0 <= col && col + c < map.cols)
+      if (0 <= row + r && row + r < map.rows && 0 <= col + c && col + c < map.cols)
         std::memcpy(
             &one.bytes[static_cast<std::size_t>(r * 128 + ((c / 8) ^ (r % 8)) * 16 + c % 8 * 2)],
             map.data + 2 * ((row + r) * map.row_stride + col + c), 2);
@@ -209,13 +201,13 @@ inline std::uint64_t box_descriptor(const void* shared) {
 
 inline void wgmma_fence() {}
 inline void wgmma_commit() {
-  auto& own = played_tensor_core::own_products();
+  auto& own = played_tensor_core::of_thread<played_tensor_core::products>();
   own.groups.push_back(std::move(own.open));
   own.open.clear();
 }
 template <int Newest>
 void wgmma_wait() {
-  auto& own = played_tensor_core::own_products();
+  auto& own = played_tensor_core::of_thread<played_tensor_core::products>();
   while (own.groups.size() > static_cast<std::size_t>(Newest)) {
     for (const auto& one : own.groups.front()) one.form(one);
     own.groups.pop_front();
@@ -226,7 +218,7 @@ void wgmma_pin(float (&)[N]) {}
 
 template <Storage16 T>
 void wgmma_m64n256k16(float (&c)[128], std::uint64_t a, std::uint64_t b, int add) {
-  played_tensor_core::own_products().open.push_back(
+  played_tensor_core::of_thread<played_tensor_core::products>().open.push_back(
       {c, a, b, add, &played_tensor_core::form_m64n256k16<T>});
 }
 
