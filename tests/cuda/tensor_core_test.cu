@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(128)
     boxed_product(const __grid_constant__ detail::tensor_map a,
                   const __grid_constant__ detail::tensor_map b, float* c) {
 #if defined(DUALSFT_HAS_WGMMA)
-  unsigned char* const shared = detail::dynamic_shared();
+  unsigned char* const shared = detail::cluster_shared();
   auto* const full = reinterpret_cast<detail::phase_barrier*>(shared + 40 * 1024);
   if (threadIdx.x == 0) {
     detail::barrier_init(full, 1);

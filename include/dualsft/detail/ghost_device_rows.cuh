@@ -15,18 +15,19 @@ namespace dualsft::detail {
 
 template <class T>
 struct row_dots {
-  index_t rows, cols, run_cols;  ///< a run is run_cols of a row's columns, the last maybe fewer
-  const T* left;                 ///< [rows, cols]
-  index_t left_stride;
-  const T* factors;  ///< [rows, cols], or nullptr
-  index_t factors_stride;
-  const T* right;        ///< [cols], or [choices, cols] of which row t takes ids[t]
-  index_t right_stride;  ///< of the latter
-  const index_t* ids;    ///< [rows], or nullptr
-  index_t choices;
-  float* partial;                 ///< [runs, rows]
-  unsigned long long* first_bad;  ///< least t whose id is no row of `right`
-  index_t first_row;              ///< what t counts from
+  index_t rows = 0, cols = 0;
+  index_t run_cols = 0;     ///< columns of a run; the last one may be shorter
+  const T* left = nullptr;  ///< [rows, cols]
+  index_t left_stride = 0;
+  const T* factors = nullptr;  ///< [rows, cols], or nullptr
+  index_t factors_stride = 0;
+  const T* right = nullptr;      ///< [cols], or [choices, cols] of which row t takes ids[t]
+  index_t right_stride = 0;      ///< of the latter
+  const index_t* ids = nullptr;  ///< [rows], or nullptr
+  index_t choices = 0;
+  float* partial = nullptr;                 ///< [runs, rows]
+  unsigned long long* first_bad = nullptr;  ///< least t whose id is no row of `right`
+  index_t first_row = 0;                    ///< what t counts from
 };
 
 /// As many values as 16 bytes hold.
@@ -126,12 +127,14 @@ index_t run_length(index_t rows, index_t cols, index_t most_runs) {
   const index_t wanted = pieces_of(warps, rows < 1 ? 1 : rows);
   index_t runs = wanted < most_runs ? wanted : most_runs;
   if (runs > pieces_of(cols, least)) runs = pieces_of(cols, least);
-  return pieces_of(pieces_of(cols, runs < 1 ? 1 : runs), unit) * unit;
+  const index_t length = pieces_of(pieces_of(cols, runs < 1 ? 1 : runs), unit) * unit;
+  return length > 0 ? length : unit;
 }
 
 template <class T>
 void launch_row_dots(const char* function, const exec::cuda& policy, const row_dots<T>& work) {
   const index_t runs = pieces_of(work.cols, work.run_cols);
+  if (runs == 0) return;
   const auto begins_at_16 = [](const T* data, index_t stride) {
     return reinterpret_cast<std::uintptr_t>(data) % 16 == 0 &&
            stride * static_cast<index_t>(sizeof(T)) % 16 == 0;

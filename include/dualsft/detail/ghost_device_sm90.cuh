@@ -88,10 +88,10 @@ __device__ inline void affine_producer(const tensor_map& inputs, const tensor_ma
                                        phase_barrier* full, phase_barrier* empty) {
   using tile = wgmma_tile;
   constexpr int share = tile::cols / Cluster;  // of the rows of P
-  const int rank = static_cast<int>(blockIdx.x % Cluster);
+  const int rank = cluster_rank<Cluster>();
   const int steps = static_cast<int>(pieces_of(work.in, tile::depth));
   ring_place at;
-  for (index_t n = blockIdx.x / Cluster; n < order.count(); n += gridDim.x / Cluster) {
+  for (index_t n = cluster_number<Cluster>(); n < order.count(); n += cluster_count<Cluster>()) {
     const tile_order::place place = order.at(n);
     const int row = static_cast<int>((place.row * Cluster + rank) * tile::rows);
     const int col = static_cast<int>(place.col * tile::cols);
@@ -124,7 +124,7 @@ __device__ inline void affine_consumer(int group, const affine_work<T>& work,
                                        const tile_order& order, unsigned char* stages,
                                        phase_barrier* full, phase_barrier* empty) {
   using tile = wgmma_tile;
-  const int rank = static_cast<int>(blockIdx.x % Cluster);
+  const int rank = cluster_rank<Cluster>();
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int warp = static_cast<int>(threadIdx.x / 32 % 4);
   const int row = group * 64 + warp * 16 + lane / 4;  // within the tile, and the one 8 below it
@@ -140,7 +140,7 @@ __device__ inline void affine_consumer(int group, const affine_work<T>& work,
     }
   };
   ring_place at;
-  for (index_t n = blockIdx.x / Cluster; n < order.count(); n += gridDim.x / Cluster) {
+  for (index_t n = cluster_number<Cluster>(); n < order.count(); n += cluster_count<Cluster>()) {
     const tile_order::place place = order.at(n);
     float c[128];
 #pragma unroll
@@ -195,7 +195,7 @@ __global__ void __launch_bounds__(wgmma_tile::threads, 1)
                         const tile_order order) {
 #if defined(DUALSFT_HAS_WGMMA)
   using tile = wgmma_tile;
-  unsigned char* const stages = dynamic_shared();
+  unsigned char* const stages = cluster_shared();
   auto* const full = reinterpret_cast<phase_barrier*>(stages + tile::stages * tile::stage_bytes);
   phase_barrier* const empty = full + tile::stages;
   if (threadIdx.x == 0) {
@@ -247,9 +247,7 @@ void launch_affine_wgmma(const char* function, const exec::cuda& policy, int mul
                          pieces_of(work.out, tile::cols)};
   const index_t most = multiprocessors / Cluster;
   const index_t clusters = most < 1 ? 1 : most < order.count() ? most : order.count();
-  launch(function, policy,
-         {dim3(static_cast<unsigned>(clusters * Cluster)), dim3(tile::threads), tile::shared_bytes,
-          Cluster},
+  launch(function, policy, cluster_shape(clusters, Cluster, tile::threads, tile::shared_bytes),
          affine_wgmma_kernel<T, Cluster>,
          make_tensor_map(function, inputs, work.rows, work.in, inputs_stride, tile::rows),
          make_tensor_map(function, weight, work.out, work.in, weight_stride, tile::cols / Cluster),

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <dualsft/detail/launch.cuh>
 #include <dualsft/detail/tensor_core.cuh>
 #include <dualsft/error.hpp>
 #include <dualsft/execution.cuh>
@@ -26,9 +27,6 @@
 #endif
 
 namespace dualsft::detail {
-
-/// Blocks that may share boxes.
-inline constexpr int largest_cluster = 2;
 
 // --- barriers in shared memory -------------------------------------------------------------------
 
@@ -88,16 +86,38 @@ __device__ inline void barrier_wait(phase_barrier* barrier, unsigned parity) {
       : "memory");
 }
 
+// --- clusters: blocks that reach each other's shared memory --------------------------------------
+
+inline constexpr int largest_cluster = 2;
+
+/// The launch of so many clusters of `cluster` blocks.
+inline launch_shape cluster_shape(index_t clusters, int cluster, int threads, std::size_t bytes) {
+  return {dim3(static_cast<unsigned>(clusters * cluster)), dim3(static_cast<unsigned>(threads)),
+          bytes, static_cast<unsigned>(cluster)};
+}
+
+/// The block's dynamic_shared().
+__device__ inline unsigned char* cluster_shared() {
+  return dynamic_shared();
+}
+
+template <int Cluster>
+__device__ inline int cluster_rank() {
+  return static_cast<int>(blockIdx.x % Cluster);
+}
+template <int Cluster>
+__device__ inline index_t cluster_number() {
+  return blockIdx.x / Cluster;
+}
+template <int Cluster>
+__device__ inline index_t cluster_count() {
+  return gridDim.x / Cluster;
+}
+
 /// All threads of all blocks of the cluster meet.
 __device__ inline void cluster_sync() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-
-__device__ inline unsigned cluster_rank() {
-  unsigned rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
 }
 
 // --- boxes ---------------------------------------------------------------------------------------

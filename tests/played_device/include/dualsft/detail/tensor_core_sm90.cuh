@@ -6,14 +6,49 @@
 #include <dualsft/error.hpp>
 #include <utility>
 
-/// The twin of detail/tensor_core_sm90.cuh for the played device, for clusters of one block. Boxes
+/// The twin of detail/tensor_core_sm90.cuh for the played device. A cluster is played as one block
+/// whose threads have their block's rank as threadIdx.y, with memory for each rank. Boxes
 /// arrive late and in any order, while somebody waits at a barrier; until then their place holds NaNs.
 /// Products are formed when the thread waits for them, out of what their descriptors then point at.
 #define DUALSFT_HAS_WGMMA
 
 namespace dualsft::detail {
 
-inline constexpr int largest_cluster = 1;
+inline constexpr int largest_cluster = 2;
+
+inline launch_shape cluster_shape(index_t clusters, int cluster, int threads, std::size_t bytes) {
+  return {dim3(static_cast<unsigned>(clusters)),
+          dim3(static_cast<unsigned>(threads), static_cast<unsigned>(cluster)), bytes};
+}
+
+namespace played_tensor_core {
+
+inline unsigned char* memory_of_rank(unsigned rank) {
+  static __attribute__((aligned(1024))) unsigned char memory[largest_cluster][227 * 1024];
+  return blockDim.y == 1 ? dynamic_shared() : memory[rank];
+}
+
+}  // namespace played_tensor_core
+
+inline unsigned char* cluster_shared() {
+  return played_tensor_core::memory_of_rank(threadIdx.y);
+}
+
+template <int Cluster>
+int cluster_rank() {
+  return static_cast<int>(threadIdx.y);
+}
+template <int Cluster>
+index_t cluster_number() {
+  return blockIdx.x;
+}
+template <int Cluster>
+index_t cluster_count() {
+  return gridDim.x;
+}
+inline void cluster_sync() {
+  __syncthreads();
+}
 
 using phase_barrier = std::uint64_t;
 
@@ -45,6 +80,14 @@ void change(phase_barrier* barrier, const Change& how) {
   played::block::running().note_progress();
 }
 
+/// The same place in the memory of another block of the cluster.
+template <class T>
+T* at_rank(T* shared, unsigned rank) {
+  require(rank < blockDim.y, "a block of this rank is not in the cluster");
+  return reinterpret_cast<T*>(reinterpret_cast<unsigned char*>(shared) - cluster_shared() +
+                              memory_of_rank(rank));
+}
+
 struct box {
   unsigned char* to;
   std::vector<unsigned char> bytes;
@@ -69,7 +112,7 @@ inline void deliver_one_box() {
 
 /// Addresses as descriptors hold them: 1024 is where the block's dynamic memory begins.
 inline std::uint32_t descriptor_address(const void* shared) {
-  return static_cast<std::uint32_t>(static_cast<const unsigned char*>(shared) - dynamic_shared() +
+  return static_cast<std::uint32_t>(static_cast<const unsigned char*>(shared) - cluster_shared() +
                                     1024);
 }
 
@@ -83,7 +126,7 @@ float operand(std::uint64_t descriptor, int row, int k) {
                      static_cast<std::uint32_t>(row % 8 * 128 + k * 2);
   at ^= (at >> 7 & 7u) << 4;
   T value;
-  std::memcpy(&value, dynamic_shared() + at - 1024, sizeof value);
+  std::memcpy(&value, cluster_shared() + at - 1024, sizeof value);
   return to_float(value);
 }
 
@@ -115,7 +158,8 @@ void form_m64n256k16(const product& p) {
 }  // namespace played_tensor_core
 
 inline void barrier_init(phase_barrier* barrier, unsigned arrivals) {
-  const played_tensor_core::barrier_state state{0, arrivals, arrivals, 0};
+  played_tensor_core::barrier_state state{};
+  state.arrivals = state.pending = arrivals & 0x7fffu;
   std::memcpy(barrier, &state, sizeof state);
   played_tensor_core::boxes_under_way().clear();  // of a block before
 }
@@ -128,8 +172,7 @@ inline void barrier_arrive(phase_barrier* barrier) {
   });
 }
 inline void barrier_arrive_at(phase_barrier* barrier, unsigned rank) {
-  played_tensor_core::require(rank == 0, "barrier_arrive_at: clusters are not played");
-  barrier_arrive(barrier);
+  barrier_arrive(played_tensor_core::at_rank(barrier, rank));
 }
 inline void barrier_arrive_expecting(phase_barrier* barrier, unsigned bytes) {
   played_tensor_core::change(barrier, [&](auto& state) {
@@ -146,13 +189,6 @@ inline void barrier_wait(phase_barrier* barrier, unsigned parity) {
     if (!first) played_tensor_core::deliver_one_box();
     played::yield();
   }
-}
-
-inline void cluster_sync() {
-  __syncthreads();
-}
-inline unsigned cluster_rank() {
-  return 0;
 }
 
 inline bool tensor_map_takes(const void* data, index_t rows, index_t cols, index_t row_stride) {
@@ -172,25 +208,27 @@ tensor_map make_tensor_map(const char*, const T* data, index_t rows, index_t col
 
 inline void prefetch_tensor_map(const tensor_map&) {}
 
-inline void load_box(void* shared, const tensor_map& map, int row, int col,
-                     phase_barrier* barrier) {
+inline void load_box_for(std::uint16_t blocks, void* shared, const tensor_map& map, int row,
+                         int col, phase_barrier* barrier) {
   using namespace played_tensor_core;
   require(descriptor_address(shared) % 1024 == 0, "load_box: shared address");
-  box one{static_cast<unsigned char*>(shared),
-          std::vector<unsigned char>(static_cast<std::size_t>(map.box_rows) * 128), barrier};
+  std::vector<unsigned char> bytes(static_cast<std::size_t>(map.box_rows) * 128);
   for (int r = 0; r < map.box_rows; ++r)
     for (int c = 0; c < 64; ++c)
       if (0 <= row + r && row + r < map.rows && 0 <= col + c && col + c < map.cols)
         std::memcpy(
-            &one.bytes[static_cast<std::size_t>(r * 128 + ((c / 8) ^ (r % 8)) * 16 + c % 8 * 2)],
+            &bytes[static_cast<std::size_t>(r * 128 + ((c / 8) ^ (r % 8)) * 16 + c % 8 * 2)],
             map.data + 2 * ((row + r) * map.row_stride + col + c), 2);
-  std::memset(shared, 0xff, one.bytes.size());
-  boxes_under_way().push_back(std::move(one));
+  for (unsigned rank = 0; blocks >> rank != 0; ++rank) {
+    if ((blocks >> rank & 1) == 0) continue;
+    unsigned char* const to = at_rank(static_cast<unsigned char*>(shared), rank);
+    std::memset(to, 0xff, bytes.size());
+    boxes_under_way().push_back({to, bytes, at_rank(barrier, rank)});
+  }
 }
-inline void load_box_for(std::uint16_t blocks, void* shared, const tensor_map& map, int row,
-                         int col, phase_barrier* barrier) {
-  played_tensor_core::require(blocks == 1, "load_box_for: clusters are not played");
-  load_box(shared, map, row, col, barrier);
+inline void load_box(void* shared, const tensor_map& map, int row, int col,
+                     phase_barrier* barrier) {
+  load_box_for(static_cast<std::uint16_t>(1u << threadIdx.y), shared, map, row, col, barrier);
 }
 
 inline std::uint64_t box_descriptor(const void* shared) {
