@@ -148,7 +148,7 @@ template <TangentScalar T, class Position>
 void turn_tangent(const exec::cuda& policy, const tangent_rotation<Position>& rotation,
                   const detail::read_rows<T>& x, const tangent_rows<T>& y) {
   const auto task = detail::turn_task_of<T, T>("turn_tangent", rotation, x, y);
-  detail::launch_turn<detail::normed::no>("turn_tangent", policy, task);
+  detail::launch_turn<detail::head_norm::none>("turn_tangent", policy, task);
 }
 
 /// The same behind a norm over each head, where the config says qk_norm: the normed head is not rounded.
@@ -159,7 +159,7 @@ void turn_tangent(const exec::cuda& policy, const tangent_norm<W>& norm,
                   const tangent_rows<T>& y) {
   auto task = detail::turn_task_of<T, W>("turn_tangent", rotation, x, y);
   task.norm = detail::norm_of("turn_tangent", "norm", norm, 2 * task.half);
-  detail::launch_turn<detail::normed::yes>("turn_tangent", policy, task);
+  detail::launch_turn<detail::head_norm::first>("turn_tangent", policy, task);
 }
 
 // ---- linear maps ------------------------------------------------------------------------------

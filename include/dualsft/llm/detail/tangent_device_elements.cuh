@@ -130,7 +130,7 @@ __global__ void __launch_bounds__(256) gate_rows(gate_task<T> task) {
 
 // ---- rotations --------------------------------------------------------------------------------
 
-enum class normed { no, yes };
+enum class head_norm { none, first };
 
 template <class T, class W, class Position>
 struct turn_task {
@@ -156,7 +156,7 @@ struct turn_task {
 };
 
 /// 2^lane_bits lanes hold a head: a pack of its first half each, and the pack it turns with.
-template <normed Norm, class T, class W, class Position>
+template <head_norm Norm, class T, class W, class Position>
 __global__ void __launch_bounds__(256) turn_heads(turn_task<T, W, Position> task, int lane_bits) {
   const int thread = static_cast<int>(threadIdx.x), lanes = 1 << lane_bits;
   const int k = (thread & (lanes - 1)) * pack<T>, half = static_cast<int>(task.half);
@@ -179,7 +179,7 @@ __global__ void __launch_bounds__(256) turn_heads(turn_task<T, W, Position> task
   packed_b.widen(b);
   packed_da.widen(da);
   packed_db.widen(db);
-  if constexpr (Norm == normed::yes) {
+  if constexpr (Norm == head_norm::first) {
     norm_sums<float> sums;
 #pragma unroll
     for (int e = 0; e < pack<T>; ++e) {
@@ -214,7 +214,7 @@ __global__ void __launch_bounds__(256) turn_heads(turn_task<T, W, Position> task
 }
 
 /// Any size and alignment: a block per head.
-template <normed Norm, class T, class W, class Position>
+template <head_norm Norm, class T, class W, class Position>
 __global__ void turn_any(turn_task<T, W, Position> task) {
   __shared__ float2 partial[32];
   const index_t piece = blockIdx.x, row = row_of_piece(piece, task.heads), half = task.half;
@@ -222,7 +222,7 @@ __global__ void turn_any(turn_task<T, W, Position> task) {
   const T* x = task.x.value(row, begin);
   const T* dx = task.x.tangent(row, begin);
   norm_sums<float> sums;
-  if constexpr (Norm == normed::yes) {
+  if constexpr (Norm == head_norm::first) {
     for (index_t i = threadIdx.x; i < 2 * half; i += blockDim.x)
       sums.add(widened(x[i]), widened(dx[i]));
     sums = sum_of_block(sums, partial);  // behind this, elements may be overwritten
@@ -230,7 +230,7 @@ __global__ void turn_any(turn_task<T, W, Position> task) {
   const norm_factors<float> factors(sums, 2 * half, task.norm.epsilon);
   const auto at = [&](index_t i) {
     value_tangent<float> out{widened(x[i]), widened(dx[i])};
-    if constexpr (Norm == normed::yes)
+    if constexpr (Norm == head_norm::first)
       out = factors(out.value, out.tangent, widened(task.norm.weight[i]) + task.norm.offset,
                     widened(task.norm.rate[i]));
     return out;
@@ -249,7 +249,7 @@ __global__ void turn_any(turn_task<T, W, Position> task) {
   }
 }
 
-template <normed Norm, class T, class W, class Position>
+template <head_norm Norm, class T, class W, class Position>
 void launch_turn(const char* function, const exec::cuda& policy,
                  const turn_task<T, W, Position>& task) {
   using dualsft::detail::launch;
