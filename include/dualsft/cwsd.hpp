@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <dualsft/config.hpp>
 #include <dualsft/error.hpp>
 #include <dualsft/execution.hpp>
 #include <dualsft/order.hpp>
@@ -82,8 +83,8 @@ double tempered_softmax(vector_view<const S> logits, double tau, std::span<doubl
   return top + std::log(sum);
 }
 
-inline double confidence_of(const cwsd_rule& rule, double mean_entropy, double mean_top,
-                            index_t classes) {
+DUALSFT_HOST_DEVICE inline double confidence_of(const cwsd_rule& rule, double mean_entropy,
+                                                double mean_top, index_t classes) {
   switch (rule.weight) {
     case confidence::entropy:
       return classes > 1 ? 1 - mean_entropy / std::log(static_cast<double>(classes)) : 1.0;
