@@ -11,8 +11,8 @@
 /// Inputs, references and comparisons of the forward derivative's device tests.
 namespace dualsft::testing {
 
-using llm::tangent_rows;
 using dualsft::detail::row_matrix;
+using llm::tangent_rows;
 
 /// How rows lie in memory.
 struct lie {
@@ -29,8 +29,9 @@ class device_rows {
   device_rows(const exec::cuda& policy, index_t rows, index_t cols, lie how,
               const std::vector<T>& both)
       : rows_(rows), cols_(cols), how_(how), stride_((how.beside ? 2 : 1) * cols + how.extra) {
-    std::vector<T> buffer(static_cast<std::size_t>(how.offset + stride_ * (how.beside ? 1 : 2) * rows),
-                          convert_float<T>(std::nanf("")));
+    std::vector<T> buffer(
+        static_cast<std::size_t>(how.offset + stride_ * (how.beside ? 1 : 2) * rows),
+        convert_float<T>(std::nanf("")));
     for (index_t i = 0; i < 2 * rows; ++i)
       for (index_t j = 0; j < cols; ++j)
         buffer[place(i, j)] = both[static_cast<std::size_t>(i * cols + j)];
@@ -108,7 +109,7 @@ std::vector<double> in_double(const std::vector<T>& from) {
 
 /// Of rounding to nearest in T: relative, and at the bottom of its range.
 template <class T>
-inline constexpr double unit = std::same_as<T, bfloat16> ? 0x1p-8
+inline constexpr double unit = std::same_as<T, bfloat16>  ? 0x1p-8
                                : std::same_as<T, float16> ? 0x1p-11
                                                           : 0x1p-24;
 template <class T>
@@ -124,7 +125,7 @@ void check_rounded(const std::vector<T>& found, const row_matrix<double>& expect
     const double x = static_cast<double>(convert_float<float>(found[static_cast<std::size_t>(i)]));
     const double wanted = expected.data()[i];
     const double allowed =
-        unit<T> * std::fabs(wanted) + c * 0x1p-24 * terms.data()[i] * (1 + unit<T>) + least<T>;
+        unit<T> * std::fabs(wanted) + c * 0x1p-24 * terms.data()[i] * (1 + unit<T>)+least<T>;
     if (std::fabs(x - wanted) <= allowed) continue;
     CAPTURE(i);
     CAPTURE(expected.cols());

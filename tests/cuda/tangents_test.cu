@@ -32,7 +32,11 @@ struct norm_pair {
   device_array<W> on_device;
 
   norm_pair(const exec::cuda& policy, index_t n, double plus, std::uint64_t seed)
-      : epsilon(1e-3), offset(plus), w(filled<W>(2 * n, seed)), width(n), on_device(copied(policy, w)) {}
+      : epsilon(1e-3),
+        offset(plus),
+        w(filled<W>(2 * n, seed)),
+        width(n),
+        on_device(copied(policy, w)) {}
 
   tangent_norm<W> view() const {
     const vector_view<W, device_space> all = on_device.view();
@@ -78,7 +82,8 @@ void check_norm(index_t rows, index_t heads, index_t width, lie from, lie to) {
   const std::vector<T> x = filled<T>(2 * rows * heads * width, 1, 2);
   const norm_pair<W> norm(policy, width, 1, 2);
   const auto [expected, terms] = norm.of(in_double(x, heads * width));
-  const device_rows<T> in(policy, rows, heads * width, from, x), out(policy, rows, heads * width, to);
+  const device_rows<T> in(policy, rows, heads * width, from, x),
+      out(policy, rows, heads * width, to);
   norm_tangent<T>(policy, norm.view(), in.read(), out.view());
   const std::vector<T> y = out.to_host();
   check_rounded(y, expected, terms, norm_c);
@@ -183,9 +188,11 @@ void check_gate(gate_activation kind, index_t rows, index_t cols, lie how) {
     for (index_t j = 0; j < cols; ++j) {
       // f and f' are sums of no more than these; exp(-|z|) is off by |z| units, z of GELU by 4 more.
       const double x = std::fabs(z(t, j)), off = 4 + x + x * x * x / 8;
-      terms(t, j) = std::fabs(expected(t, j)) * off;
+      // (The host's 1 + tanh knows nothing below 2^-53.)
+      terms(t, j) = std::fabs(expected(t, j)) * off + 0x1p-27 * x * std::fabs(wide(t, j));
       terms(rows + t, j) = ((1 + x * off) * std::fabs(z(rows + t, j) * wide(t, j)) +
-                            x * std::fabs(wide(rows + t, j))) * off;
+                            x * std::fabs(wide(rows + t, j))) *
+                           off;
     }
   const device_rows<T> in_g(policy, rows, cols, how, g), in_u(policy, rows, cols, how, u);
   const device_rows<T> out(policy, rows, cols, how);
@@ -240,9 +247,8 @@ void check_turn(index_t rows, index_t heads, index_t head_size, lie how, index_t
   }
   const auto on_device = copied(policy, positions);
   const auto c = copied(policy, cosines), s = copied(policy, sines);
-  const tangent_rotation<Position> rotation{on_device.view(),
-                                            {c.data(), known, half, stride, 1},
-                                            {s.data(), known, half, stride, 1}};
+  const tangent_rotation<Position> rotation{
+      on_device.view(), {c.data(), known, half, stride, 1}, {s.data(), known, half, stride, 1}};
   const std::vector<T> x = filled<T>(2 * rows * cols, 9, 2);
   const device_rows<T> in(policy, rows, cols, how, x), out(policy, rows, cols, how);
 
@@ -357,8 +363,8 @@ void check_linear(index_t rows, index_t in, index_t out, biases biased, product_
   CAPTURE(map_lies.beside);
   const own_stream stream;
   const exec::cuda policy = stream.policy();
-  device_array<unsigned char> workspace(
-      policy, dualsft::detail::device_products::advised_workspace_bytes);
+  device_array<unsigned char> workspace(policy,
+                                        dualsft::detail::device_products::advised_workspace_bytes);
   dualsft::detail::device_products products(workspace.view());
   const std::vector<T> x = filled<T>(2 * rows * in, 12), w = filled<T>(2 * out * in, 13);
   const std::vector<T> b = filled<T>(2 * out, 14), before = filled<T>(2 * rows * out, 15);
@@ -395,8 +401,8 @@ void check_linear(index_t rows, index_t in, index_t out, biases biased, product_
     }
   // Side by side and without a sum before a bias: one rounding, float sums of 2 in + 2 terms. Else one or
   // two more of a partial sum, which is at most `terms`.
-  const bool once = lies.beside && map_lies.beside &&
-                    !(biased == biases::some && how == product_into::add);
+  const bool once =
+      lies.beside && map_lies.beside && !(biased == biases::some && how == product_into::add);
   const double more = once ? 0 : 2 * unit<T> * 0x1p24;
   check_rounded(y_rows.to_host(), expected, terms, static_cast<double>(2 * in + 2) + more);
   CHECK(first_difference(x_rows.to_host(), x) == -1);
@@ -439,7 +445,8 @@ TEST_CASE("graphs capture the functions, and give the same bits") {
         add_norm_tangent<T>(on, x.read(), norm.view(), norm.view(), h.view(), y.view());
         turn_tangent<T>(on, rotation, y.read(), y.view());
         gate_tangent<T>(on, gate_activation::silu, y.read(), h.read(), y.view());
-        linear_tangent<T>(on, products, {map.read().values, map.read().tangents}, y.read(), z.view());
+        linear_tangent<T>(on, products, {map.read().values, map.read().tangents}, y.read(),
+                          z.view());
       },
       [&] { return z.to_host(); });
 }
@@ -496,12 +503,12 @@ TEST_CASE("what callers get wrong") {
                        doctest::Contains("vector = ids, size = 2, expected = 1"), invalid_argument);
   const auto table = copied(policy, std::vector<float>(24, 1));
   const matrix_view<const float, device_space> five(table.data(), 2, 5), four(table.data(), 2, 4);
-  CHECK_THROWS_WITH_AS(
-      turn_tangent<T>(policy, tangent_rotation<index_t>{ids.view(), five, five}, x.read(), x.view()),
-      doctest::Contains("head_size = 10"), invalid_argument);
-  CHECK_THROWS_WITH_AS(
-      turn_tangent<T>(policy, tangent_rotation<index_t>{ids.view(), five, four}, x.read(), x.view()),
-      doctest::Contains("same shape"), invalid_argument);
+  CHECK_THROWS_WITH_AS(turn_tangent<T>(policy, tangent_rotation<index_t>{ids.view(), five, five},
+                                       x.read(), x.view()),
+                       doctest::Contains("head_size = 10"), invalid_argument);
+  CHECK_THROWS_WITH_AS(turn_tangent<T>(policy, tangent_rotation<index_t>{ids.view(), five, four},
+                                       x.read(), x.view()),
+                       doctest::Contains("same shape"), invalid_argument);
   const tangent_rows<T> columns{x.view().values.transposed(), x.view().tangents.transposed()};
   CHECK_THROWS_WITH_AS(gate_tangent<T>(policy, gate_activation::silu, columns, columns, columns),
                        doctest::Contains("column stride = 16"), invalid_argument);
