@@ -1,5 +1,8 @@
 #pragma once
 
+#if defined(__NVCC__)
+#pragma nv_diag_suppress 20012  // Eigen marks defaulted functions as the device's
+#endif
 #include <algorithm>
 #include <cmath>
 #include <dualsft/llm/detail/tangent_device_views.hpp>
