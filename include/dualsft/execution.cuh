@@ -49,10 +49,5 @@ inline void cuda_check(cudaError_t code, const char* function) {
   throw cuda_error(function, code);
 }
 
-/// Behind every launch.
-inline void cuda_check_launch(const char* function) {
-  cuda_check(cudaGetLastError(), function);
-}
-
 }  // namespace detail
 }  // namespace dualsft

@@ -8,6 +8,7 @@
 #include <dualsft/detail/device_array.cuh>
 #include <dualsft/detail/device_scores.hpp>
 #include <dualsft/detail/device_topk.hpp>
+#include <dualsft/detail/launch.cuh>
 #include <dualsft/execution.cuh>
 #include <span>
 #include <type_traits>
@@ -206,10 +207,9 @@ class topk_device {
     const auto count = static_cast<index_t>(places.size());
     to_device(places_, std::span<const index_t>(places));
     with_settled(scores, [&](const auto& source) {
-      read_scores<<<topk_blocks, topk_threads, 0, policy_.stream>>>(source, places_.data(), count,
-                                                                    run, read_.data());
+      launch("topk", policy_, grid, read_scores<std::remove_cvref_t<decltype(source)>>, source,
+             places_.data(), count, run, read_.data());
     });
-    cuda_check_launch("topk");
     return to_host(read_, count * run);
   }
   std::vector<double> read(const list& from, const std::vector<index_t>& places, index_t run) {
@@ -240,10 +240,10 @@ class topk_device {
     const index_t chunks = (scores.size() + chunk - 1) / chunk;
     if (chunks == 0) return {};
     with_settled(scores, [&](const auto& source) {
-      count_equal_scores<<<static_cast<unsigned>(chunks), topk_threads, 0, policy_.stream>>>(
-          source, source.size(), x, chunk, counts_.data());
+      launch("topk", policy_, {static_cast<unsigned>(chunks), topk_threads},
+             count_equal_scores<std::remove_cvref_t<decltype(source)>>, source, source.size(), x,
+             chunk, counts_.data());
     });
-    cuda_check_launch("topk");
     return to_host(counts_, chunks);
   }
 
@@ -256,11 +256,10 @@ class topk_device {
                                static_cast<std::size_t>(buckets) * sizeof(index_t), policy_.stream),
                "topk");
     with_settled(scores, [&](const auto& source) {
-      count_score_digits<<<topk_blocks, topk_threads, 0, policy_.stream>>>(
-          source, source.size(), prefix, shift, bits,
-          reinterpret_cast<unsigned long long*>(counts_.data()));
+      launch("topk", policy_, grid, count_score_digits<std::remove_cvref_t<decltype(source)>>,
+             source, source.size(), prefix, shift, bits,
+             reinterpret_cast<unsigned long long*>(counts_.data()));
     });
-    cuda_check_launch("topk");
     return to_host(counts_, buckets);
   }
 
@@ -270,13 +269,14 @@ class topk_device {
     for (std::size_t b = 1; b < begins.size(); ++b)
       begins[b] = begins[b - 1] + index_t{from.filled[b - 1]};
     to_device(begins_, std::span<const index_t>(begins));
-    gather_segments<topk_threads><<<topk_blocks, topk_threads, 0, policy_.stream>>>(
-        segments(from), begins_.data(), taken_.data());
-    cuda_check_launch("topk");
+    launch("topk", policy_, grid, gather_segments<topk_threads>, segments(from), begins_.data(),
+           taken_.data());
     return to_host(taken_, from.size);
   }
 
  private:
+  static inline const launch_shape grid{topk_blocks, topk_threads};
+
   static std::size_t at(const list& of) { return static_cast<std::size_t>(of.which); }
   stored_scores_at<double> scores_in(const list& from) const {
     return {scores_[at(from)].data(), slots(from)};
@@ -313,9 +313,8 @@ class topk_device {
     using part = swept_part<facts_of<Scores>>;
     static_assert(sizeof(part) <= most_part_bytes);
     auto* const parts = reinterpret_cast<part*>(parts_.data());
-    sweep_scores<<<topk_blocks, topk_threads, 0, policy_.stream>>>(scores, indices, scores.size(),
-                                                                   range, parts, to);
-    cuda_check_launch("topk");
+    launch("topk", policy_, grid, sweep_scores<Scores, Indices>, scores, indices, scores.size(),
+           range, parts, to);
     std::vector<part> found(topk_blocks);
     cuda_check(cudaMemcpyAsync(found.data(), parts, sizeof(part) * found.size(),
                                cudaMemcpyDeviceToHost, policy_.stream),
@@ -390,9 +389,8 @@ template <class Scores>
 void launch_write_mask(const exec::cuda& policy, const Scores& scores, const selection_test& test,
                        bool any, index_t first, std::uint32_t* words) {
   if (scores.size() == 0) return;
-  write_mask_words<<<topk_blocks, topk_threads, 0, policy.stream>>>(scores, scores.size(), test,
-                                                                    any, first, words);
-  cuda_check_launch("write_mask");
+  launch("write_mask", policy, {topk_blocks, topk_threads}, write_mask_words<Scores>, scores,
+         scores.size(), test, any, first, words);
 }
 
 /// counts[r] += set bits in [begins[r], begins[r + 1]); blockIdx.y is r.
@@ -427,9 +425,9 @@ inline std::vector<index_t> count_bits(const exec::cuda& policy, const std::uint
   counts.fill_bytes(0);
   for (std::size_t first = 0; first + 1 < begins.size(); first += most_rows) {
     const auto rows = static_cast<unsigned>(std::min(most_rows, begins.size() - 1 - first));
-    count_set_bits<topk_threads><<<dim3(columns, rows), topk_threads, 0, policy.stream>>>(
-        words, places.data() + first, reinterpret_cast<unsigned long long*>(counts.data() + first));
-    cuda_check_launch("count_selected");
+    launch("count_selected", policy, {dim3(columns, rows), topk_threads},
+           count_set_bits<topk_threads>, words, places.data() + first,
+           reinterpret_cast<unsigned long long*>(counts.data() + first));
   }
   return counts.to_host();
 }

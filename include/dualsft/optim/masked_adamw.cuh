@@ -2,6 +2,7 @@
 #pragma once
 
 #include <dualsft/detail/device_array.cuh>
+#include <dualsft/detail/launch.cuh>
 #include <dualsft/detail/masked_step.hpp>
 #include <dualsft/execution.cuh>
 #include <dualsft/optim/masked_adamw.hpp>
@@ -115,12 +116,12 @@ class device_masked_adamw : private detail::optimizer_core<adamw_rule<float>> {
     expects(pages <= std::numeric_limits<int>::max(), "device_masked_adamw",
             "a block may have 2^47 coordinates", "coordinates", theta.size());
     constexpr int threads = 256;
-    detail::for_each_member<<<static_cast<unsigned>(pages), threads, 0, policy.stream>>>(
-        offsets_.data(), page_begins_.data(), first_page, first, last,
-        detail::masked_step<Weight, std::remove_const_t<Gradient>>{
-            core::coefficients(), theta.data(), gradient.data(), m_.data(), s_.data(),
-            masters_.data(), offset});
-    detail::cuda_check_launch("device_masked_adamw");
+    using step = detail::masked_step<Weight, std::remove_const_t<Gradient>>;
+    detail::launch("device_masked_adamw", policy, {static_cast<unsigned>(pages), threads},
+                   detail::for_each_member<step>, offsets_.data(), page_begins_.data(), first_page,
+                   first, last,
+                   step{core::coefficients(), theta.data(), gradient.data(), m_.data(), s_.data(),
+                        masters_.data(), offset});
   }
 
   /// The same optimizer on the host, to be saved or looked at. Waits for the stream.
