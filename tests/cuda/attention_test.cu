@@ -114,7 +114,7 @@ outcome by_definition(const problem& p, double unit, double stored, bool tiles) 
 }
 
 template <class T>
-constexpr double unit_of = std::same_as<T, bfloat16>  ? 0x1p-9
+constexpr double unit_of = std::same_as<T, bfloat16>  ? 0x1p-8
                            : std::same_as<T, float16> ? 0x1p-11
                                                       : 0.0;
 
@@ -273,11 +273,11 @@ TEST_CASE("what is said of tiles") {
 TEST_CASE("plain float: any head size, groups, windows, ragged sequences") {
   const own_stream stream;
   const exec::cuda policy = stream.policy();
-  const std::vector<index_t> starts = starts_of({1, 0, 2, 31, 0, 33, 12});
+  const std::vector<index_t> starts = starts_of({1, 0, 2, 0, 33, 12});
   for (const index_t head_size : {1, 7, 32, 33, 128, 256})
-    check<float>(policy, make_problem<float>(options_of(4, 2, head_size, head_size % 9), starts));
-  for (const index_t window : {0, 1, 7, 64, 1000})
-    check<float>(policy, make_problem<float>(options_of(8, 1, 16, window), starts));
+    check<float>(policy, make_problem<float>(options_of(2, 1, head_size, head_size % 9), starts));
+  for (const index_t window : {0, 1, 7, 64})
+    check<float>(policy, make_problem<float>(options_of(4, 2, 16, window), starts));
 }
 
 TEST_CASE_TEMPLATE("tensor cores: groups, windows, ragged sequences", T, bfloat16, float16) {
@@ -333,7 +333,7 @@ TEST_CASE("what is not finite reaches the rows that see it") {
   const own_stream stream;
   const exec::cuda policy = stream.policy();
   constexpr double infinity = std::numeric_limits<double>::infinity();
-  const std::vector<index_t> starts = starts_of({20, 90, 3});
+  const std::vector<index_t> starts = starts_of({20, is_small_run() ? 30 : 300, 3});
   for (const index_t window : {0, 11})
     for (std::size_t which = 0; which < 6; ++which)
       for (const double odd : {infinity, -infinity, std::nan("")}) {
@@ -343,7 +343,7 @@ TEST_CASE("what is not finite reaches the rows that see it") {
         problem p = make_problem<float>(options_of(2, 1, 16, window), starts);
         for (values& m : p.m)
           for (double& x : m) x = to_float(to_bfloat16(x));
-        for (const index_t row : {4, 62, 109, 110})
+        for (const index_t row : {index_t{4}, index_t{32}, p.rows() - 4, p.rows() - 3})
           p.m[which][static_cast<std::size_t>(row * p.cols(which) + row % 16)] = odd;
         const outcome expected = expected_of<bfloat16>(p);
         const auto tensor = on_device<bfloat16>(policy, p).tangent(policy);

@@ -323,7 +323,7 @@ struct attention_warp {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const float x = to_float(T{static_cast<std::uint16_t>(pair >> (16 * i))});
-      if (isfinite(x)) continue;
+      if (std::isfinite(x)) continue;
 #pragma unroll
       for (int m = 0; m < M; ++m)
 #pragma unroll
