@@ -434,3 +434,16 @@ inline void run_grid(dim3 grid, dim3 threads, std::size_t shared_bytes, std::siz
 }
 
 }  // namespace played
+
+namespace played {
+
+/// kernel<<<blocks, threads>>>(arguments...), as launch(kernel, blocks, threads)(arguments...).
+template <class... Parameters>
+auto launch(void (*kernel)(Parameters...), dim3 blocks, dim3 threads) {
+  return [=](const std::type_identity_t<std::remove_cvref_t<Parameters>>&... arguments) {
+    const cudaLaunchConfig_t config{blocks, threads, 0, nullptr, nullptr, 0};
+    cudaLaunchKernelEx(&config, kernel, arguments...);
+  };
+}
+
+}  // namespace played
