@@ -243,6 +243,14 @@ inline cudaError_t cudaMemsetAsync(void* at, int value, std::size_t bytes,
   if (bytes > 0) played::enqueue(stream, [=] { std::memset(at, value, bytes); });
   return cudaSuccess;
 }
+inline cudaError_t cudaMemset2DAsync(void* at, std::size_t pitch, int value, std::size_t width,
+                                     std::size_t height, cudaStream_t stream = nullptr) {
+  played::enqueue(stream, [=] {
+    for (std::size_t row = 0; row < height; ++row)
+      std::memset(static_cast<char*>(at) + row * pitch, value, width);
+  });
+  return cudaSuccess;
+}
 inline cudaError_t cudaMemset(void* at, int value, std::size_t bytes) {
   return cudaMemsetAsync(at, value, bytes);
 }
