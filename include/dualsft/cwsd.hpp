@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <dualsft/config.hpp>
 #include <dualsft/error.hpp>
 #include <dualsft/execution.hpp>
 #include <dualsft/order.hpp>
@@ -62,6 +63,9 @@ struct cwsd_anchor {
   double divergence = 0;  ///< mean_t KL(q_t || p_t)
 };
 
+/// A device's rows with this label are no response tokens.
+inline constexpr int cwsd_ignored_label = -100;
+
 namespace detail {
 
 /// softmax(z / tau) of one row into `out`; returns log of the normaliser in units of z / tau.
@@ -82,8 +86,8 @@ double tempered_softmax(vector_view<const S> logits, double tau, std::span<doubl
   return top + std::log(sum);
 }
 
-inline double confidence_of(const cwsd_rule& rule, double mean_entropy, double mean_top,
-                            index_t classes) {
+DUALSFT_HOST_DEVICE inline double confidence_of(const cwsd_rule& rule, double mean_entropy,
+                                                double mean_top, index_t classes) {
   switch (rule.weight) {
     case confidence::entropy:
       return classes > 1 ? 1 - mean_entropy / std::log(static_cast<double>(classes)) : 1.0;
