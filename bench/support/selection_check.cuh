@@ -51,6 +51,28 @@ __global__ void compare_mask(Scores scores, index_t n, double kth, index_t last_
   atomicAdd(&counts[1], wrong);
 }
 
+/// Scores above kth, equal to it, and the largest below as ordered().
+template <class Scores>
+std::vector<unsigned long long> around(const exec::cuda& policy, const Scores& scores, double kth) {
+  detail::device_array<unsigned long long> counts(policy, 3);
+  counts.fill_bytes(0);
+  detail::launch("bench", policy, {blocks_for(scores.size()), 256}, count_around<Scores>, scores,
+                 scores.size(), kth, counts.data());
+  return counts.to_host();
+}
+
+/// Whether a mask has exactly `count` bits, those above kth and those equal to it up to last_tie.
+template <class Scores>
+bool is_right_mask(const exec::cuda& policy, const Scores& scores, index_t count, double kth,
+                   index_t last_tie, const std::uint32_t* words) {
+  detail::device_array<unsigned long long> counts(policy, 2);
+  counts.fill_bytes(0);
+  detail::launch("bench", policy, {blocks_for(scores.size()), 256}, compare_mask<Scores>, scores,
+                 scores.size(), kth, last_tie, words, counts.data());
+  const std::vector<unsigned long long> bits = counts.to_host();
+  return static_cast<index_t>(bits[0]) == count && bits[1] == 0;
+}
+
 /// Whether a selection is what its definition says: as many above kth as may be, the next value right,
 /// and exactly the lowest of those that tie.
 /// \param scores  as they are compared
@@ -61,22 +83,13 @@ bool is_right_selection(const exec::cuda& policy, const Scores& scores, index_t 
   const index_t n = scores.size();
   if (found.selected != k || !found.summary.kth) return false;
   const double kth = *found.summary.kth;
-  detail::device_array<unsigned long long> counts(policy, 3);
-  counts.fill_bytes(0);
-  detail::launch("bench", policy, {blocks_for(n), 256}, count_around<Scores>, scores, n, kth,
-                 counts.data());
-  const std::vector<unsigned long long> around = counts.to_host();
-  const auto above = static_cast<index_t>(around[0]), equal = static_cast<index_t>(around[1]);
+  const std::vector<unsigned long long> counts = around(policy, scores, kth);
+  const auto above = static_cast<index_t>(counts[0]), equal = static_cast<index_t>(counts[1]);
   if (above >= k || above + equal < k) return false;
   if (k < n && (!found.summary.next ||
-                ordered(*found.summary.next) != (above + equal > k ? ordered(kth) : around[2])))
+                ordered(*found.summary.next) != (above + equal > k ? ordered(kth) : counts[2])))
     return false;
-  if (words == nullptr) return true;
-  counts.fill_bytes(0);
-  detail::launch("bench", policy, {blocks_for(n), 256}, compare_mask<Scores>, scores, n, kth,
-                 found.test.last_tie, words, counts.data());
-  const std::vector<unsigned long long> bits = counts.to_host();
-  return static_cast<index_t>(bits[0]) == k && bits[1] == 0;
+  return words == nullptr || is_right_mask(policy, scores, k, kth, found.test.last_tie, words);
 }
 
 }  // namespace dualsft::bench

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <dualsft/config.hpp>
+#include <dualsft/conservation_types.hpp>
 #include <dualsft/data_scores.hpp>
 #include <dualsft/execution.hpp>
 #include <limits>
@@ -28,21 +29,6 @@
 /// verdict is taken at eps^(1/4).
 /// Cost: one pass over the parameter scores. Source: theory.md section 2 and 3.
 namespace dualsft {
-
-struct conservation_check {
-  double rows_total = 0;        ///< sum of data scores
-  double columns_total = 0;     ///< sum of parameter scores
-  double columns_absolute = 0;  ///< sum of |parameter scores|
-  double expected_total = 0;    ///< what the two must make: see above
-  double gap = 0;
-  double tolerance = 0;  ///< the largest gap for which `holds` is true
-  bool holds = false;
-};
-
-struct score_totals {
-  double total = 0;
-  double absolute = 0;
-};
 
 /// Sum and sum of magnitudes of a score source, streamed. Determinism: fixed parts of 2^16 scores,
 /// added in order, so free of the thread count.
@@ -73,27 +59,6 @@ score_totals total_of(const Policy& policy, const Source& source) {
   }
   return all;
 }
-
-namespace detail {
-
-inline conservation_check check_totals(score_order order, score_totals columns, double rows_total,
-                                       double rows_absolute, double everything, double epsilon) {
-  conservation_check check;
-  check.rows_total = rows_total;
-  check.columns_total = columns.total;
-  check.columns_absolute = columns.absolute;
-  const bool joint = order == score_order::joint;
-  check.expected_total = joint ? everything : columns.total;
-  const double difference =
-      std::abs((joint ? rows_total + columns.total : rows_total) - check.expected_total);
-  const double tiny = std::numeric_limits<double>::min();
-  check.gap = difference / std::max(columns.absolute, tiny);
-  check.tolerance = epsilon * std::max(1.0, rows_absolute / std::max(columns.absolute, tiny));
-  check.holds = check.gap <= check.tolerance;
-  return check;
-}
-
-}  // namespace detail
 
 /// \param columns     parameter scores of the same projection and the same examples
 /// \param rows        data scores over the examples that G was summed over

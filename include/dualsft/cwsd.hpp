@@ -63,6 +63,9 @@ struct cwsd_anchor {
   double divergence = 0;  ///< mean_t KL(q_t || p_t)
 };
 
+/// A device's rows with this label are no response tokens.
+inline constexpr int cwsd_ignored_label = -100;
+
 namespace detail {
 
 /// softmax(z / tau) of one row into `out`; returns log of the normaliser in units of z / tau.

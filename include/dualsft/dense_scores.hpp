@@ -2,7 +2,7 @@
 #pragma once
 
 #include <concepts>
-#include <dualsft/conservation.hpp>
+#include <dualsft/dense_scores_types.hpp>
 #include <dualsft/detail/dense_columns.hpp>
 #include <dualsft/detail/dense_reference.hpp>
 #include <dualsft/execution.hpp>
@@ -18,38 +18,6 @@
 /// it is still in cache, multiplied; at first and full order p is known beforehand and one loaded
 /// value serves both sides. A matrix larger than memory goes through dense_stream.hpp.
 namespace dualsft {
-
-template <class T>
-concept DenseScalar = std::same_as<T, float> || std::same_as<T, double>;
-
-/// The vectors beside the matrix; an empty view where the rule does not need one.
-template <DenseScalar V = double>
-struct dense_inputs {
-  vector_view<const V> validation = {};        ///< v [d]
-  vector_view<const V> curvature = {};         ///< D [d]; > 0 for the AdamW step
-  vector_view<const V> hessian_gradient = {};  ///< H G [d], or H (D^-1 G) for the AdamW step
-};
-
-/// Where NaN or infinity came out. A column is the finer witness: a data score is a sum over all
-/// columns, so one bad coordinate of v spoils every row but only its own column.
-struct non_finite_scores {
-  index_t columns = 0;        ///< how many parameter scores
-  index_t rows = 0;           ///< how many data scores
-  index_t first_column = -1;  ///< -1: none
-  index_t first_row = -1;
-};
-
-struct dense_result {
-  std::vector<double> data_scores;       ///< phi_D [N]
-  std::vector<double> parameter_scores;  ///< phi_P [d]; empty if they went to the caller's memory
-  /// The law. The difference that it tolerates is what rounding alone can do: (N + d) eps
-  /// sum_ij |terms|, and the smallest double per product where products underflow; `tolerance` is
-  /// that over sum |phi_P|, as `gap` is.
-  conservation_check conservation;
-  double utility_of_everything = 0;  ///< U_2 (joint: U) of taking all examples and parameters
-  double second_order_share = 0;     ///< ||(eta/2) C|| / ||v||; 0 if C is 0
-  non_finite_scores non_finite;
-};
 
 /// Data scores and parameter scores of an explicit gradient matrix.
 ///
@@ -87,46 +55,13 @@ requires(!HostPolicy<Policy>) dense_result
 
 namespace detail {
 
-template <class V>
-void check_dense_inputs(const char* function, const dense_inputs<V>& inputs, const score_rule& rule,
-                        index_t columns) {
-  check_rule(function, rule);
-  expects(inputs.validation.size() == columns, function, "v must have one value per column", "v",
-          inputs.validation.size(), "columns", columns);
-  expects(!needs_curvature(rule) || inputs.curvature.size() == columns, function,
-          "this order and step need a curvature D with one value per column", "order",
-          name_of(rule.order), "step", name_of(rule.step), "D", inputs.curvature.size(), "columns",
-          columns);
-  expects(!needs_hessian_gradient(rule) || inputs.hessian_gradient.size() == columns, function,
-          "full order needs H G with one value per column", "HG", inputs.hessian_gradient.size(),
-          "columns", columns);
-}
-
 /// Everything of the result that follows from the scores and the sums over columns.
 inline void finish_dense(const score_rule& rule, index_t columns, const column_sums& sums,
                          dense_result& result) {
-  score_totals rows;
-  for (std::size_t i = 0; i < result.data_scores.size(); ++i) {
-    const double score = result.data_scores[i];
-    rows.total += score;
-    rows.absolute += std::abs(score);
-    if (std::isfinite(score)) continue;
-    if (result.non_finite.rows++ == 0) result.non_finite.first_row = static_cast<index_t>(i);
-  }
-  result.non_finite.columns = sums.non_finite;
-  result.non_finite.first_column = sums.first_non_finite;
-  result.utility_of_everything = sums.everything;
-  result.second_order_share =
-      share_of_second_order(0.5 * rule.eta * std::sqrt(sums.c_squares), std::sqrt(sums.v_squares));
-
-  conservation_check& law = result.conservation;
-  law = check_totals(rule.order, sums.scores, rows.total, rows.absolute, sums.everything, 0);
-  const auto rows_count = static_cast<index_t>(result.data_scores.size());
-  const double allowed =
-      allowed_roundings(rows_count, columns) * std::numeric_limits<double>::epsilon() * sums.terms +
-      allowed_underflow(rule, rows_count, columns);
-  law.tolerance = allowed / std::max(sums.scores.absolute, std::numeric_limits<double>::min());
-  law.holds = law.gap <= law.tolerance;
+  row_sums rows;
+  for (std::size_t i = 0; i < result.data_scores.size(); ++i)
+    rows.add(result.data_scores[i], static_cast<index_t>(i));
+  finish_dense(rule, static_cast<index_t>(result.data_scores.size()), columns, rows, sums, result);
 }
 
 }  // namespace detail

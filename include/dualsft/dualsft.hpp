@@ -11,11 +11,13 @@
 #include <dualsft/concepts.hpp>
 #include <dualsft/config.hpp>
 #include <dualsft/conservation.hpp>
+#include <dualsft/conservation_types.hpp>
 #include <dualsft/coordination.hpp>
 #include <dualsft/curvature.hpp>
 #include <dualsft/cwsd.hpp>
 #include <dualsft/data_scores.hpp>
 #include <dualsft/dense_scores.hpp>
+#include <dualsft/dense_scores_types.hpp>
 #include <dualsft/dense_stream.hpp>
 #include <dualsft/diagnostics.hpp>
 #include <dualsft/dual_scores.hpp>

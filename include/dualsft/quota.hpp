@@ -33,6 +33,33 @@ struct quota_result {
   index_t from_all = 0;
 };
 
+namespace detail {
+
+struct quota_amounts {
+  index_t for_layers = 0;
+  index_t for_modules = 0;
+};
+
+/// What every back end checks of d scores, and how many each stage is to select.
+inline quota_amounts check_quota(index_t d, const parameter_layout& layout,
+                                 const quota_options& options) {
+  expects(layout.size() == d, "topk_with_quotas", "the layout must have as many coordinates",
+          "layout", layout.size(), "scores", d);
+  expects(0 <= options.k && options.k <= d, "topk_with_quotas", "k must satisfy 0 <= k <= d", "k",
+          options.k, "d", d);
+  expects(options.layer_share >= 0 && options.module_share >= 0 &&
+              options.layer_share + options.module_share <= 1 + 1e-12,
+          "topk_with_quotas", "shares must not be negative and add up to 1 at most", "layer_share",
+          options.layer_share, "module_share", options.module_share);
+
+  quota_amounts out;
+  out.for_layers = std::min(options.k, share_of(options.layer_share, options.k));
+  out.for_modules = std::min(options.k - out.for_layers, share_of(options.module_share, options.k));
+  return out;
+}
+
+}  // namespace detail
+
 /// Top-K with a minimum for every layer and every kind of module.
 ///
 /// 1. floor(layer_share K) coordinates (detail/share.hpp) are spread over the layers as equally as
@@ -60,23 +87,11 @@ struct quota_result {
 template <ExecutionPolicy Policy, ScoreSource Source>
 quota_result topk_with_quotas(const Policy& policy, const Source& source,
                               const parameter_layout& layout, const quota_options& options) {
-  const index_t d = source.size();
-  expects(layout.size() == d, "topk_with_quotas", "the layout must have as many coordinates",
-          "layout", layout.size(), "scores", d);
-  expects(0 <= options.k && options.k <= d, "topk_with_quotas", "k must satisfy 0 <= k <= d", "k",
-          options.k, "d", d);
-  expects(options.layer_share >= 0 && options.module_share >= 0 &&
-              options.layer_share + options.module_share <= 1 + 1e-12,
-          "topk_with_quotas", "shares must not be negative and add up to 1 at most", "layer_share",
-          options.layer_share, "module_share", options.module_share);
-
-  const index_t for_layers = std::min(options.k, detail::share_of(options.layer_share, options.k));
-  const index_t for_modules =
-      std::min(options.k - for_layers, detail::share_of(options.module_share, options.k));
+  const detail::quota_amounts amounts = detail::check_quota(source.size(), layout, options);
   detail::quota_stages<Policy, Source> stages(policy, source, options.by);
   quota_result result;
-  result.from_layers = stages.spread(for_layers, detail::layer_groups(layout));
-  result.from_modules = stages.spread(for_modules, detail::module_groups(layout));
+  result.from_layers = stages.spread(amounts.for_layers, detail::layer_groups(layout));
+  result.from_modules = stages.spread(amounts.for_modules, detail::module_groups(layout));
   result.selection = stages.finish(options.k);
   result.from_all = result.selection.selected.size() - result.from_layers - result.from_modules;
   return result;

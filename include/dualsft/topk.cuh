@@ -21,7 +21,7 @@ struct device_topk_result {
   detail::selection_test test;
 };
 
-/// Memory that a search needs, taken once: 0.4 bytes per score, and at least some 15 MB.
+/// Memory that a search needs, taken once: 0.4 bytes per score, and at most some 70 MB besides.
 class topk_workspace {
  public:
   /// \param scores  of the largest vector, over all its shards, that will be searched

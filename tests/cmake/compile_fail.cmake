@@ -3,7 +3,7 @@
 #
 #   // expected-error 1: "first text" or "another compiler's text"
 #
-# cmake -DCOMPILER=... -DINCLUDE_DIR=... -DSYSTEM_DIRS=a,b -DSOURCE=... -P compile_fail.cmake
+# cmake -DCOMPILER=... -DINCLUDE_DIRS=a,b -DSYSTEM_DIRS=c,d -DSOURCE=... -P compile_fail.cmake
 
 cmake_minimum_required(VERSION 3.25)
 
@@ -13,10 +13,12 @@ function(stop text)
   message(FATAL_ERROR "failed, see above")
 endfunction()
 
+string(REPLACE "," ";" include_dirs "${INCLUDE_DIRS}")
+list(TRANSFORM include_dirs PREPEND -I)
 string(REPLACE "," ";" system_dirs "${SYSTEM_DIRS}")
 list(TRANSFORM system_dirs PREPEND -isystem)
-set(compile ${COMPILER} -std=c++20 -fsyntax-only -Wall -Wextra -Werror
-    -I${INCLUDE_DIR} ${system_dirs} ${SOURCE})
+set(compile ${COMPILER} -std=c++20 -fsyntax-only -Wall -Wextra -Werror -Wno-unknown-pragmas
+    ${include_dirs} ${system_dirs} ${SOURCE})
 
 execute_process(COMMAND ${compile} RESULT_VARIABLE result ERROR_VARIABLE output)
 if(NOT result EQUAL 0)

@@ -54,6 +54,28 @@ TEST_CASE("four types of gradients into two of sums: the host's bits") {
   check_type<float, double>();
 }
 
+TEST_CASE("captured into a graph and replayed") {
+  const own_stream stream;
+  const exec::cuda policy = stream.policy();
+  const std::vector<float> g = numbers<float>(1000, spread::normal, 1);
+  const detail::device_array<float> gradient(policy, std::span<const float>(g));
+  detail::device_array<float> sum(policy, 1000), s(policy, 1000);
+  sum.fill_bytes(0);
+  s.fill_bytes(0);
+  std::vector<float> host_sum(1000), host_s(1000);
+  replay_captured(policy, 3, [&] {
+    accumulate(policy, gradient.view(), sum.view());
+    accumulate_second_moment(policy, gradient.view(), 0.9, s.view());
+  });
+  for (int turn = 0; turn < 3; ++turn) {
+    accumulate(exec::reference{}, vector_view<const float>(g), vector_view<float>(host_sum));
+    accumulate_second_moment(exec::reference{}, vector_view<const float>(g), 0.9,
+                             vector_view<float>(host_s));
+  }
+  CHECK(first_difference(sum.to_host(), host_sum) == -1);
+  CHECK(first_difference(s.to_host(), host_s) == -1);
+}
+
 TEST_CASE("more than 2^32 coordinates: the last are added to, and nothing twice") {
   if (is_small_run()) return;
   const own_stream stream;

@@ -26,6 +26,23 @@ class own_stream {
   cudaStream_t stream_ = nullptr;
 };
 
+/// Captures what work() puts on the stream into a graph and launches that `times` times: fails where work
+/// allocates, waits or runs on another stream.
+template <class Work>
+void replay_captured(const exec::cuda& policy, int times, Work&& work) {
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t ready = nullptr;
+  detail::cuda_check(cudaStreamBeginCapture(policy.stream, cudaStreamCaptureModeGlobal), "replay");
+  work();
+  detail::cuda_check(cudaStreamEndCapture(policy.stream, &graph), "replay");
+  detail::cuda_check(cudaGraphInstantiate(&ready, graph, 0), "replay");
+  for (int turn = 0; turn < times; ++turn)
+    detail::cuda_check(cudaGraphLaunch(ready, policy.stream), "replay");
+  detail::cuda_check(cudaStreamSynchronize(policy.stream), "replay");
+  cudaGraphExecDestroy(ready);
+  cudaGraphDestroy(graph);
+}
+
 /// Whether sizes that would take a sanitizer hours are left out.
 inline bool is_small_run() {
   return std::getenv("DUALSFT_SMALL") != nullptr;

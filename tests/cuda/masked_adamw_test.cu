@@ -102,6 +102,24 @@ TEST_CASE("16-bit weights") {
   check_type<float16, float16>(master_weights::keep);
 }
 
+TEST_CASE("captured into a graph: one step's update of every block") {
+  const own_stream stream;
+  const exec::cuda policy = stream.policy();
+  const index_t d = 70'000;
+  const index_set mask = some(d, 0.05, 1);
+  const std::vector<float> start = numbers<float>(d, spread::normal, 2);
+  const std::vector<float> g = numbers<float>(d, spread::normal, 3);
+  std::vector<float> whole(start);
+  masked_adamw<float> host(mask, options);
+  device_masked_adamw<float> optimizer(policy, mask, options);
+  const detail::device_array<float> theta(policy, std::span<const float>(start)),
+      gradient(policy, std::span<const float>(g));
+  host.step(exec::cpu{1}, std::span<float>(whole), std::span<const float>(g), 0.01);
+  optimizer.begin_step(0.01);
+  replay_captured(policy, 1, [&] { optimizer.update(policy, 0, theta.view(), gradient.view()); });
+  CHECK(first_difference(theta.to_host(), whole) == -1);
+}
+
 TEST_CASE("what callers get wrong") {
   const exec::cuda policy;
   const index_set mask({0, 2}, 4);

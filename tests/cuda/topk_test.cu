@@ -122,6 +122,20 @@ TEST_CASE("more than 2^32 scores") {
             .front() == k);
 }
 
+TEST_CASE("a mask's writing, captured into a graph") {
+  const own_stream stream;
+  const exec::cuda policy = stream.policy();
+  const std::vector<float> scores = numbers<float>(1000, spread::normal, 1);
+  const detail::device_array<float> there(policy, std::span<const float>(scores));
+  const detail::stored_scores_at<float> at{there.data(), 1000};
+  const device_topk_result found = topk(policy, there.view(), {50});
+  const detail::device_array<std::uint32_t> words(policy, 32);
+  replay_captured(policy, 2,
+                  [&] { write_mask(policy, at, topk_by::value, found, 0, words.view()); });
+  CHECK(members_of(words.to_host(), 1000) ==
+        topk(exec::cpu{1}, vector_view<const float>(scores), {50}).selected);
+}
+
 TEST_CASE("what callers get wrong") {
   const exec::cuda policy;
   const detail::device_array<float> scores(policy, 10);

@@ -127,7 +127,7 @@ class played_device {
         if constexpr (std::same_as<facts_of<source_type>, no_facts>)
           score = now(i);
         else
-          score = now(i, facts);
+          score = now.form(i, now.load(i), facts);
         if (all.add(score, range)) take(score, i);
       }
       settle(now, facts);

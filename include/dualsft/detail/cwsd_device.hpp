@@ -34,16 +34,15 @@ struct distillation_sums {
     return *this;
   }
 
-  /// The sums below other references, `by` higher or lower; `factor` is 2^by.
-  DUALSFT_HOST_DEVICE void move_student(Real by, Real factor) {
-    student *= factor;
-    if (teacher > 0) cross -= by * teacher;
-  }
-  DUALSFT_HOST_DEVICE void move_teacher(Real by, Real factor) {
+  /// The sums below other references: s and t grow by so much; the factors are 2 to these powers.
+  /// Equal rows stay equal: what `cross` has of them is exactly 0.
+  DUALSFT_HOST_DEVICE void move(Real s_by, Real s_factor, Real t_by, Real t_factor) {
     // A part that vanishes takes its infinities with it; a NaN stays in `teacher`.
-    cross = factor > 0 ? factor * (cross + by * teacher) : 0;
-    moment = factor > 0 ? factor * (moment + by * teacher) : 0;
-    teacher *= factor;
+    const bool any = teacher * t_factor > 0;
+    cross = any ? t_factor * (cross + (t_by - s_by) * teacher) : 0;
+    moment = any ? t_factor * (moment + t_by * teacher) : 0;
+    teacher *= t_factor;
+    student *= s_factor;
   }
 };
 
@@ -68,11 +67,10 @@ DUALSFT_HOST_DEVICE inline row_statistics statistics_of(const row_record& row) {
   constexpr double ln2 = 0.693147180559945309417;
   const distillation_sums<double>& sums = row.sums;
   const double log_teacher = std::log2(sums.teacher);
-  return {
-      .divergence =
-          not_below_zero(ln2 * (sums.cross / sums.teacher - log_teacher + std::log2(sums.student))),
-      .entropy = not_below_zero(ln2 * (log_teacher - sums.moment / sums.teacher)),
-      .top = std::exp2(row.top) / sums.teacher};
+  return {.divergence = not_below_zero(
+              ln2 * (sums.cross / sums.teacher - log_teacher + std::log2(sums.student))),
+          .entropy = not_below_zero(ln2 * (log_teacher - sums.moment / sums.teacher)),
+          .top = std::exp2(row.top) / sums.teacher};
 }
 
 /// What is to be done with a row.

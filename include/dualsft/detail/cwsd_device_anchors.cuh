@@ -28,20 +28,21 @@ __device__ Real sum_over_anchor(Real x, Real* shared) {
 /// Every row of an anchor gets factor / T_x, or is ignored.
 /// \param labels  null: all rows count
 template <class Label>
-inline __global__ void __launch_bounds__(anchor_threads)
+__global__ void __launch_bounds__(anchor_threads)
     give_tasks(const index_t* begins, const Label* labels, double factor, row_task* tasks) {
   __shared__ index_t shared[anchor_threads];
   const index_t begin = begins[blockIdx.x], end = begins[blockIdx.x + 1];
   const auto counts = [&](index_t row) {
-    return labels == nullptr || labels[row] != static_cast<Label>(ignored_label);
+    return labels == nullptr || labels[row] != static_cast<Label>(cwsd_ignored_label);
   };
   index_t counted = 0;
   for (index_t row = begin + threadIdx.x; row < end; row += anchor_threads)
     counted += counts(row) ? 1 : 0;
   counted = sum_over_anchor(counted, shared);
   for (index_t row = begin + threadIdx.x; row < end; row += anchor_threads)
-    tasks[row] = counts(row) ? row_task{static_cast<float>(factor / static_cast<double>(counted)), 1}
-                             : row_task{0, 0};
+    tasks[row] = counts(row)
+                     ? row_task{static_cast<float>(factor / static_cast<double>(counted)), 1}
+                     : row_task{0, 0};
 }
 
 struct anchor_inputs {

@@ -3,13 +3,11 @@
 
 #include <cuda_runtime.h>
 
-#include <bit>
+#include <algorithm>
 #include <cstdint>
 #include <dualsft/detail/cwsd_device.hpp>
-#include <dualsft/detail/device_scalars.cuh>
+#include <dualsft/detail/cwsd_device_sums.cuh>
 #include <dualsft/detail/launch.cuh>
-#include <limits>
-#include <type_traits>
 
 /// Rows of logits to sums, and to the student's gradient, read from device memory once.
 ///
@@ -20,212 +18,6 @@
 /// average: 132 blocks times some 140 KB. What will not be wanted again (what is kept, and the
 /// gradient) goes past the cache. If the cache does fail, that rest is read from memory twice.
 namespace dualsft::detail {
-
-/// What one load brings: 16 bytes, or one number where rows do not start at multiples of 16 bytes.
-template <class T, int width>
-struct logit_group {
-  static_assert(width * sizeof(T) == 16);
-  uint4 words;
-
-  static __device__ logit_group load_once(const T* from) {
-    return {__ldcs(reinterpret_cast<const uint4*>(from))};
-  }
-  static __device__ logit_group load(const T* from) {
-    return {__ldcg(reinterpret_cast<const uint4*>(from))};
-  }
-  __device__ void store(T* to) const { __stcs(reinterpret_cast<uint4*>(to), words); }
-
-  __device__ std::uint32_t word(int i) const {
-    return i == 0 ? words.x : i == 1 ? words.y : i == 2 ? words.z : words.w;
-  }
-  __device__ float operator[](int e) const {
-    if constexpr (sizeof(T) == 4)
-      return std::bit_cast<float>(word(e));
-    else
-      return widened(T{static_cast<std::uint16_t>(word(e / 2) >> (e % 2 * 16))});
-  }
-  static __device__ logit_group of(const float (&x)[width]) {
-    if constexpr (sizeof(T) == 4)
-      return {make_uint4(std::bit_cast<std::uint32_t>(x[0]), std::bit_cast<std::uint32_t>(x[1]),
-                         std::bit_cast<std::uint32_t>(x[2]), std::bit_cast<std::uint32_t>(x[3]))};
-    else
-      return {make_uint4(narrowed_pair<T>(x[0], x[1]), narrowed_pair<T>(x[2], x[3]),
-                         narrowed_pair<T>(x[4], x[5]), narrowed_pair<T>(x[6], x[7]))};
-  }
-};
-
-template <class T>
-struct logit_group<T, 1> {
-  T value;
-
-  static __device__ logit_group load_once(const T* from) { return {*from}; }
-  static __device__ logit_group load(const T* from) { return {*from}; }
-  __device__ void store(T* to) const { *to = value; }
-  __device__ float operator[](int) const { return widened(value); }
-  static __device__ logit_group of(const float (&x)[1]) { return {narrowed<T>(x[0])}; }
-};
-
-/// The sums of one thread, warp or block, and what they are below.
-struct referred_sums {
-  float student_at = lowest_reference;
-  float teacher_at = lowest_reference;
-  float top = -std::numeric_limits<float>::infinity();  ///< the largest teacher logit
-  distillation_sums<float> sums;
-
-  __device__ void refer_student(float to) {
-    const float by = student_at - to;
-    sums.move_student(by, exp2_approx(by));
-    student_at = to;
-  }
-  __device__ void refer_teacher(float to) {
-    const float by = teacher_at - to;
-    sums.move_teacher(by, exp2_approx(by));
-    teacher_at = to;
-  }
-};
-
-enum class rows_read { both, teacher };
-
-/// Adds a group. References stay as long as the new logits are less than 2^slack above them: sums
-/// have that much room, and hardly a thread has to move its own after its first group.
-template <rows_read which, class Group, int width>
-__device__ void absorb(referred_sums& thread, const Group& student, const Group& teacher,
-                       float per_logit) {
-  constexpr float slack = 8;
-  constexpr bool both = which == rows_read::both;
-  float zs[width], zt[width];
-  float student_top = -std::numeric_limits<float>::infinity(), teacher_top = student_top;
-#pragma unroll
-  for (int e = 0; e < width; ++e) {
-    zt[e] = teacher[e];
-    teacher_top = fmaxf(teacher_top, zt[e]);
-    if constexpr (both) {
-      zs[e] = student[e];
-      student_top = fmaxf(student_top, zs[e]);
-    }
-  }
-  thread.top = fmaxf(thread.top, teacher_top);
-  if (teacher_top * per_logit > thread.teacher_at + slack)
-    thread.refer_teacher(teacher_top * per_logit);
-  if constexpr (both)
-    if (student_top * per_logit > thread.student_at + slack)
-      thread.refer_student(student_top * per_logit);
-
-  distillation_sums<float> group;
-#pragma unroll
-  for (int e = 0; e < width; ++e) {
-    const float t = fmaf(zt[e], per_logit, -thread.teacher_at);
-    const float q = exp2_approx(t);
-    group.teacher += q;
-    group.moment = fmaf(q, t, group.moment);
-    if constexpr (both) {
-      const float s = fmaf(zs[e], per_logit, -thread.student_at);
-      group.student += exp2_approx(s);
-      group.cross = fmaf(q, t - s, group.cross);
-    }
-  }
-  const float products = group.moment + group.cross;
-  if (products != products) {  // 0 times infinity: an impossible class counts as 0
-    group.moment = 0;
-    group.cross = 0;
-#pragma unroll
-    for (int e = 0; e < width; ++e) {
-      const float t = fmaf(zt[e], per_logit, -thread.teacher_at);
-      const float q = exp2_approx(t);
-      if (!(q > 0)) continue;
-      group.moment += q * t;
-      if constexpr (both)
-        group.cross += q * (t - fmaf(zs[e], per_logit, -thread.student_at));
-    }
-  }
-  thread.sums += group;
-}
-
-template <class Real>
-__device__ Real warp_sum(Real x) {
-  for (int lanes = 16; lanes > 0; lanes /= 2) x += __shfl_xor_sync(0xffffffffU, x, lanes);
-  return x;
-}
-__device__ inline float warp_max(float x) {
-  for (int lanes = 16; lanes > 0; lanes /= 2)
-    x = fmaxf(x, __shfl_xor_sync(0xffffffffU, x, lanes));
-  return x;
-}
-
-/// Warps' sums on their way to the block's.
-struct warps_sums {
-  float student_at[32], teacher_at[32], top[32];
-  float student[32], teacher[32], moment[32], cross[32];
-};
-
-struct block_sums {
-  float student_at, teacher_at;
-  row_record row;
-};
-
-/// The block's sums, in every thread; one barrier. In float within a warp, in double across warps.
-/// \param shared  not that of the call before, which other threads may still read
-template <int threads>
-__device__ block_sums sum_over_block(referred_sums thread, float per_logit, warps_sums& shared) {
-  static_assert(threads % 32 == 0 && threads <= 1024);
-  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  thread.refer_student(warp_max(thread.student_at));
-  thread.refer_teacher(warp_max(thread.teacher_at));
-  thread.top = warp_max(thread.top);
-  thread.sums.student = warp_sum(thread.sums.student);
-  thread.sums.teacher = warp_sum(thread.sums.teacher);
-  thread.sums.moment = warp_sum(thread.sums.moment);
-  thread.sums.cross = warp_sum(thread.sums.cross);
-  if (lane == 0) {
-    shared.student_at[warp] = thread.student_at;
-    shared.teacher_at[warp] = thread.teacher_at;
-    shared.top[warp] = thread.top;
-    shared.student[warp] = thread.sums.student;
-    shared.teacher[warp] = thread.sums.teacher;
-    shared.moment[warp] = thread.sums.moment;
-    shared.cross[warp] = thread.sums.cross;
-  }
-  __syncthreads();
-  referred_sums part;
-  if (lane < threads / 32)
-    part = {.student_at = shared.student_at[lane],
-            .teacher_at = shared.teacher_at[lane],
-            .top = shared.top[lane],
-            .sums = {.student = shared.student[lane],
-                     .teacher = shared.teacher[lane],
-                     .moment = shared.moment[lane],
-                     .cross = shared.cross[lane]}};
-  part.refer_student(warp_max(part.student_at));
-  part.refer_teacher(warp_max(part.teacher_at));
-  return {.student_at = part.student_at,
-          .teacher_at = part.teacher_at,
-          .row = {.sums = {.student = warp_sum(static_cast<double>(part.sums.student)),
-                           .teacher = warp_sum(static_cast<double>(part.sums.teacher)),
-                           .moment = warp_sum(static_cast<double>(part.sums.moment)),
-                           .cross = warp_sum(static_cast<double>(part.sums.cross))},
-                  .top = fmaf(warp_max(part.top), per_logit, -part.teacher_at)}};
-}
-
-/// body(first, count): this thread's groups of [begin, end) in runs of `count`, `threads` apart; the
-/// loads of a run are under way together.
-template <int depth, int threads, class Body>
-__device__ void for_groups(int begin, int end, const Body& body) {
-  int g = begin + static_cast<int>(threadIdx.x);
-  for (; g + (depth - 1) * threads < end; g += depth * threads)
-    body(g, std::integral_constant<int, depth>{});
-  for (; g < end; g += threads) body(g, std::integral_constant<int, 1>{});
-}
-
-/// The same runs, last ones first.
-template <int depth, int threads, class Body>
-__device__ void for_groups_backwards(int begin, int end, const Body& body) {
-  const int g = begin + static_cast<int>(threadIdx.x);
-  int left = g < end ? (end - g - 1) / threads + 1 : 0;
-  for (; left % depth != 0; --left)
-    body(g + (left - 1) * threads, std::integral_constant<int, 1>{});
-  for (; left > 0; left -= depth)
-    body(g + (left - depth) * threads, std::integral_constant<int, depth>{});
-}
 
 template <class T>
 struct logit_rows {
@@ -264,23 +56,16 @@ __global__ void __launch_bounds__(threads) read_teacher_rows(logit_rows<T> in) {
     const single t = single::load_once(teacher + c);
     absorb<rows_read::teacher, single, 1>(thread, t, t, in.per_logit);
   }
-  const block_sums block = sum_over_block<threads>(thread, in.per_logit, shared);
-  if (threadIdx.x == 0) in.records[row] = block.row;
+  sum_over_block<threads>(thread, in.per_logit, shared,
+                          [&](const block_sums& block) { in.records[row] = block.row; });
 }
 
-/// factor (p - q) of a group.
-template <class Group, int width>
-__device__ Group difference(const Group& student, const Group& teacher, const block_sums& block,
-                            float per_logit, float of_student, float of_teacher) {
-  float x[width];
-#pragma unroll
-  for (int e = 0; e < width; ++e) {
-    const float p = exp2_approx(fmaf(student[e], per_logit, -block.student_at));
-    const float q = exp2_approx(fmaf(teacher[e], per_logit, -block.teacher_at));
-    x[e] = fmaf(p, of_student, -q * of_teacher);
-  }
-  return Group::of(x);
-}
+/// What lane 0 of a block tells the others.
+struct row_turn {
+  row_scale scale;
+  index_t next;
+  bool next_counted;
+};
 
 /// Sums and gradients. Blocks take one row after another: `taken` counts those beyond the first of
 /// each block, and was 0.
@@ -289,31 +74,36 @@ __global__ void __launch_bounds__(threads, 1024 / threads)
     distill_rows(logit_rows<T> in, int kept, unsigned long long* taken) {
   using group = logit_group<T, width>;
   using single = logit_group<T, 1>;
-  constexpr int depth = 2;
-  __shared__ warps_sums shared[2];
-  __shared__ index_t next_row[2];
+  constexpr int depth = width == 1 ? 8 : 2;
+  __shared__ warps_sums shared;
+  __shared__ row_turn turn;
   group* const kept_student = reinterpret_cast<group*>(dynamic_shared());
   group* const kept_teacher = kept_student + kept;
   const int groups = static_cast<int>(in.classes / width);
   const int lane = static_cast<int>(threadIdx.x);
   const index_t rest = index_t{groups} * width + lane;  // this thread's class beyond the groups
 
-  int turn = 0;
-  for (index_t row = blockIdx.x; row < in.rows; turn ^= 1) {
+  index_t row = blockIdx.x;
+  for (bool counted = in.tasks[row].counted != 0; row < in.rows;) {
+    // Lane 0 asks for what it needs well before it does, because answers take a while.
     index_t next = 0;
     if (lane == 0) next = gridDim.x + static_cast<index_t>(atomicAdd(taken, 1ULL));
-    const row_task task = in.tasks[row];
     T* gradient = in.gradient == nullptr ? nullptr : in.gradient + row * in.gradient_stride;
-    if (task.counted == 0) {
+    if (!counted) {
       if (gradient != nullptr) {
         const float zero[width] = {};
         for (int g = lane; g < groups; g += threads)
           group::of(zero).store(gradient + index_t{g} * width);
         if (rest < in.classes) gradient[rest] = T{};
       }
-      if (lane == 0) next_row[turn] = next;
       __syncthreads();
-      row = next_row[turn];
+      if (lane == 0) {
+        turn.next = next;
+        turn.next_counted = next < in.rows && in.tasks[next].counted != 0;
+      }
+      __syncthreads();
+      row = turn.next;
+      counted = turn.next_counted;
       continue;
     }
     const T* student = in.student + row * in.student_stride;
@@ -336,6 +126,12 @@ __global__ void __launch_bounds__(threads, 1024 / threads)
       for (int d = 0; d < count; ++d)
         absorb<rows_read::both, group, width>(thread, s[d], t[d], in.per_logit);
     });
+    float factor = 0;
+    bool next_counted = false;
+    if (lane == 0) {
+      factor = in.tasks[row].factor;
+      next_counted = next < in.rows && in.tasks[next].counted != 0;
+    }
     for_groups<depth, threads>(kept, groups, [&](int first, auto count) {
       group s[count], t[count];
 #pragma unroll
@@ -351,17 +147,23 @@ __global__ void __launch_bounds__(threads, 1024 / threads)
       absorb<rows_read::both, single, 1>(thread, single::load(student + rest),
                                          single::load(teacher + rest), in.per_logit);
 
-    if (lane == 0) next_row[turn] = next;
-    const block_sums block = sum_over_block<threads>(thread, in.per_logit, shared[turn]);
-    if (lane == 0) in.records[row] = block.row;
-    row = next_row[turn];
+    sum_over_block<threads>(thread, in.per_logit, shared, [&](const block_sums& block) {
+      in.records[row] = block.row;
+      turn = {.scale = {.student_at = block.student_at,
+                        .teacher_at = block.teacher_at,
+                        .student = static_cast<float>(factor / block.row.sums.student),
+                        .teacher = static_cast<float>(factor / block.row.sums.teacher)},
+              .next = next,
+              .next_counted = next_counted};
+    });
+    row = turn.next;
+    counted = turn.next_counted;
     if (gradient == nullptr) continue;
 
-    const float of_student = static_cast<float>(task.factor / block.row.sums.student);
-    const float of_teacher = static_cast<float>(task.factor / block.row.sums.teacher);
+    const row_scale scale = turn.scale;
     if (rest < in.classes)
-      difference<single, 1>(single::load(student + rest), single::load(teacher + rest), block,
-                            in.per_logit, of_student, of_teacher)
+      difference<single, 1>(single::load(student + rest), single::load(teacher + rest), scale,
+                            in.per_logit)
           .store(gradient + rest);
     for_groups_backwards<depth, threads>(kept, groups, [&](int first, auto count) {
       group s[count], t[count];
@@ -372,14 +174,85 @@ __global__ void __launch_bounds__(threads, 1024 / threads)
       }
 #pragma unroll
       for (int d = 0; d < count; ++d)
-        difference<group, width>(s[d], t[d], block, in.per_logit, of_student, of_teacher)
+        difference<group, width>(s[d], t[d], scale, in.per_logit)
             .store(gradient + index_t{first + d * threads} * width);
     });
     for (int g = lane; g < kept; g += threads)  // each thread what it kept itself: no barrier
-      difference<group, width>(kept_student[g], kept_teacher[g], block, in.per_logit, of_student,
-                               of_teacher)
+      difference<group, width>(kept_student[g], kept_teacher[g], scale, in.per_logit)
           .store(gradient + index_t{g} * width);
   }
+}
+
+/// Shared memory for kept groups, of a block of which as many as 1,024 threads allow share a
+/// multiprocessor.
+inline index_t kept_bytes(const char* function, int threads) {
+  int device = 0, most = 0;
+  cuda_check(cudaGetDevice(&device), function);
+  cuda_check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+             function);
+  constexpr index_t reserved = 1024;  // by the system, for each block
+  constexpr index_t own = 2048;       // distill_rows' variables
+  return (most + reserved) / (1024 / threads) - reserved - own;
+}
+
+template <class T, int width, int threads>
+void launch_distill_rows(const char* function, const exec::cuda& policy, const logit_rows<T>& in,
+                         unsigned long long* taken) {
+  int device = 0, multiprocessors = 0;
+  cuda_check(cudaGetDevice(&device), function);
+  cuda_check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
+             function);
+  constexpr index_t pair_bytes = 2 * sizeof(logit_group<T, width>);
+  const index_t groups = in.classes / width;
+  const index_t room = in.gradient == nullptr ? 0 : kept_bytes(function, threads) / pair_bytes;
+  const index_t kept = groups <= room ? groups : room / threads * threads;
+  const index_t blocks = std::min<index_t>(in.rows, index_t{multiprocessors} * (1024 / threads));
+  launch(function, policy,
+         {static_cast<unsigned>(blocks), threads, static_cast<std::size_t>(kept * pair_bytes)},
+         distill_rows<T, width, threads>, in, static_cast<int>(kept), taken);
+}
+
+/// Whether every row starts at a multiple of 16 bytes.
+template <class T>
+bool rows_are_wide(const T* data, index_t stride) {
+  return reinterpret_cast<std::uintptr_t>(data) % 16 == 0 &&
+         stride * static_cast<index_t>(sizeof(T)) % 16 == 0;
+}
+
+template <class T>
+bool rows_are_wide(const logit_rows<T>& in) {
+  return rows_are_wide(in.teacher, in.teacher_stride) &&
+         (in.student == nullptr || rows_are_wide(in.student, in.student_stride)) &&
+         (in.gradient == nullptr || rows_are_wide(in.gradient, in.gradient_stride));
+}
+
+template <class T>
+void launch_read_teacher_rows(const char* function, const exec::cuda& policy,
+                              const logit_rows<T>& in) {
+  constexpr int threads = 256;
+  const launch_shape shape{static_cast<unsigned>(in.rows), threads};
+  if (rows_are_wide(in))
+    launch(function, policy, shape, read_teacher_rows<T, 16 / sizeof(T), threads>, in);
+  else
+    launch(function, policy, shape, read_teacher_rows<T, 1, threads>, in);
+}
+
+/// Blocks as large as leaves each thread a dozen groups, so that what a row costs beside its reading
+/// is shared by many of them.
+/// \param taken  becomes 0 first
+template <class T>
+void launch_distill_rows(const char* function, const exec::cuda& policy, const logit_rows<T>& in,
+                         unsigned long long* taken) {
+  constexpr int width = 16 / sizeof(T);
+  cuda_check(cudaMemsetAsync(taken, 0, sizeof *taken, policy.stream), function);
+  if (!rows_are_wide(in)) return launch_distill_rows<T, 1, 256>(function, policy, in, taken);
+  const index_t groups_per_thread = in.classes / width / 1024;
+  if (groups_per_thread >= 12)
+    launch_distill_rows<T, width, 1024>(function, policy, in, taken);
+  else if (groups_per_thread >= 6)
+    launch_distill_rows<T, width, 512>(function, policy, in, taken);
+  else
+    launch_distill_rows<T, width, 256>(function, policy, in, taken);
 }
 
 }  // namespace dualsft::detail

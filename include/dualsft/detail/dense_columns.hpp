@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <dualsft/conservation.hpp>
+#include <dualsft/detail/dense_column.hpp>
 #include <dualsft/detail/dense_tiles.hpp>
 #include <dualsft/execution.hpp>
 #include <dualsft/projection.hpp>
@@ -13,28 +13,6 @@
 #include <vector>
 
 namespace dualsft::detail {
-
-/// What is added up over columns, beside the scores.
-struct column_sums {
-  score_totals scores;    ///< of phi_P
-  double everything = 0;  ///< U(everything)
-  double terms = 0;       ///< at most sum_ij |what was added|: the scale of rounding
-  double v_squares = 0;
-  double c_squares = 0;
-  index_t non_finite = 0;
-  index_t first_non_finite = -1;
-
-  void add(const column_sums& later) {
-    scores.total += later.scores.total;
-    scores.absolute += later.scores.absolute;
-    everything += later.everything;
-    terms += later.terms;
-    v_squares += later.v_squares;
-    c_squares += later.c_squares;
-    if (first_non_finite < 0) first_non_finite = later.first_non_finite;
-    non_finite += later.non_finite;
-  }
-};
 
 /// project_coordinate of column j, reading what the rule needs.
 template <class Inputs>
@@ -55,42 +33,17 @@ template <class Inputs>
 column_sums finish_columns(const score_rule& rule, const Inputs& inputs, index_t offset,
                            index_t first, index_t count, const double* g, const double* q,
                            double* a, double* b, vector_view<double> phi) {
-  const bool joint = rule.order == score_order::joint;
-  const double eta = rule.eta;
   column_sums sums;
   for (index_t k = 0; k < count; ++k) {
     const index_t j = first + k;
-    const auto v = static_cast<double>(inputs.validation[j]);
     const projected at = project_column(rule, inputs, j, g[k]);
-    const double bend = eta * at.curvature;  // 0 unless joint
-    a[k] = at.p;
-    b[k] = bend / 12;
-    const double score =
-        joint ? eta * (g[k] * (at.p + bend / 6 * g[k]) - bend / 12 * q[k]) : eta * g[k] * at.p;
-    phi[j] = score;
-
-    sums.everything += joint ? eta * g[k] * (2 * at.p + bend / 6 * g[k]) : score;
-    sums.scores.total += score;
-    sums.scores.absolute += std::abs(score);
-    sums.v_squares += v * v;
-    sums.c_squares += at.second_order * at.second_order;
-    if (!std::isfinite(score) && sums.non_finite++ == 0) sums.first_non_finite = offset + j;
+    const column_factors factors = finish_column(
+        rule, at, static_cast<double>(inputs.validation[j]), g[k], q[k], offset + j, sums);
+    a[k] = factors.a;
+    b[k] = factors.b;
+    phi[j] = factors.score;
   }
   return sums;
-}
-
-/// The largest difference between the two sides of the law that rounding explains, in units of
-/// eps sum |terms|: one per addition along the longest chain, which no order of adding exceeds.
-inline double allowed_roundings(index_t rows, index_t columns) {
-  return static_cast<double>(rows) + static_cast<double>(columns);
-}
-
-/// What underflow adds to it: each of the products g_ij p_j, which eta then scales, and each score
-/// may lose up to the smallest positive double, however small the terms are.
-inline double allowed_underflow(const score_rule& rule, index_t rows, index_t columns) {
-  const double n = static_cast<double>(rows);
-  const double d = static_cast<double>(columns);
-  return (n * d * std::max(1.0, rule.eta) + n + d) * std::numeric_limits<double>::denorm_min();
 }
 
 /// sum_ij |terms| of the law over these columns, by definition: a second read.

@@ -25,7 +25,7 @@ struct projection_facts {
   }
 };
 
-DUALSFT_HOST_DEVICE inline bool is_finite(double x) {
+DUALSFT_HOST_DEVICE inline bool is_finite(float x) {
   return x - x == 0;
 }
 
@@ -49,31 +49,39 @@ struct projecting_scores {
 
   index_t size() const { return count; }
 
-  /// Of coordinate j, without a trace: what a sample reads before the first pass.
-  DUALSFT_HOST_DEVICE double operator()(index_t j) const {
-    const projected out = project_at(j);
-    return compared(j, static_cast<float>(out.p), static_cast<float>(out.curvature));
+  struct inputs {
+    float v, gradient, curvature, hessian_gradient, squares;
+  };
+  DUALSFT_HOST_DEVICE inputs load(index_t j) const {
+    return {v[j], gradient[j], curvature != nullptr ? curvature[j] : 1.0F,
+            hessian_gradient != nullptr ? hessian_gradient[j] : 0.0F,
+            squares != nullptr ? squares[j] : 0.0F};
   }
 
+  /// Of coordinate j, without a trace: what a sample reads before the first pass.
+  DUALSFT_HOST_DEVICE double score(index_t, const inputs& at) const {
+    const projected out = project(at);
+    return compared(at, static_cast<float>(out.p), static_cast<float>(out.curvature));
+  }
+  DUALSFT_HOST_DEVICE double operator()(index_t j) const { return score(j, load(j)); }
+
   /// Of coordinate j, for good.
-  DUALSFT_HOST_DEVICE double operator()(index_t j, facts& mine) const {
-    const double vj = static_cast<double>(v[j]);
-    const double g = static_cast<double>(gradient[j]);
-    const double d = curvature != nullptr ? static_cast<double>(curvature[j]) : 1.0;
-    const double hg = hessian_gradient != nullptr ? static_cast<double>(hessian_gradient[j]) : 0.0;
-    if (!(is_finite(vj) && is_finite(g) && is_finite(d) && is_finite(hg)) && j < mine.not_finite)
+  DUALSFT_HOST_DEVICE double form(index_t j, const inputs& at, facts& mine) const {
+    if (!(is_finite(at.v) && is_finite(at.gradient) && is_finite(at.curvature) &&
+          is_finite(at.hessian_gradient)) &&
+        j < mine.not_finite)
       mine.not_finite = j;
-    if (rule.step == step_geometry::adamw && !(d > 0) && j < mine.not_positive)
+    if (rule.step == step_geometry::adamw && !(at.curvature > 0) && j < mine.not_positive)
       mine.not_positive = j;
-    const projected out = project_at(j);
+    const projected out = project(at);
+    const double vj = static_cast<double>(at.v);
     mine.v_squares += vj * vj;
     mine.c_squares += out.second_order * out.second_order;
     const auto p = static_cast<float>(out.p), w = static_cast<float>(out.curvature);
-    const double score = compared(j, p, w);
     v[j] = p;
     if (effective_curvature != nullptr) effective_curvature[j] = w;
     if (rounded != nullptr) rounded[j] = to_bfloat16(p);
-    return score;
+    return compared(at, p, w);
   }
 
   /// Scores of the stored p.
@@ -87,17 +95,14 @@ struct projecting_scores {
   }
 
  private:
-  DUALSFT_HOST_DEVICE projected project_at(index_t j) const {
-    return project_coordinate(
-        rule, static_cast<double>(v[j]), static_cast<double>(gradient[j]),
-        curvature != nullptr ? static_cast<double>(curvature[j]) : 1.0,
-        hessian_gradient != nullptr ? static_cast<double>(hessian_gradient[j]) : 0.0);
+  DUALSFT_HOST_DEVICE projected project(const inputs& at) const {
+    return project_coordinate(rule, static_cast<double>(at.v), static_cast<double>(at.gradient),
+                              static_cast<double>(at.curvature),
+                              static_cast<double>(at.hessian_gradient));
   }
-  /// parameter_scores_at with p and D' at hand.
-  DUALSFT_HOST_DEVICE double compared(index_t j, float p, float w) const {
-    const float g = gradient[j];
-    const float q = rule.order == score_order::joint ? squares[j] : 0.0F;
-    const double score = parameter_scores_at<float, float>{rule, &g, &p, &w, &q, 1}(0);
+  DUALSFT_HOST_DEVICE double compared(const inputs& at, float p, float w) const {
+    const parameter_scores_at<float, float> columns{rule, nullptr, nullptr, nullptr, nullptr, 1};
+    const double score = columns.score(0, {at.gradient, p, w, at.squares});
     return by == topk_by::magnitude ? std::fabs(score) : score;
   }
 };

@@ -19,13 +19,20 @@
 namespace dualsft::detail {
 
 inline constexpr int topk_threads = 256;
-inline constexpr int topk_blocks = 1024;  // fixed: what a block sees depends on no device
+inline constexpr int topk_at_once = 4;  // loads in flight per thread
+inline constexpr index_t topk_share = index_t{topk_threads} * topk_at_once;
+
+/// Fixed by the size: what a block sees depends on no device. At most 2048, in which the four blocks that
+/// a multiprocessor holds take 3.9 turns on 132 of them: the last turn is nearly full too.
+inline unsigned blocks_for(index_t n) {
+  return static_cast<unsigned>(std::clamp<index_t>((n + topk_share - 1) / topk_share, 1, 2048));
+}
 
 /// Where a sweep puts what lies in its bracket: a segment per block of threads.
 struct near_segments {
   double* scores = nullptr;
   index_t* indices = nullptr;
-  unsigned* filled = nullptr;  // [topk_blocks]; more than the segment holds: the rest was lost
+  unsigned* filled = nullptr;  // [blocks]; more than the segment holds: the rest was lost
   unsigned segment = 0;        // 0: nothing is kept
 };
 
@@ -53,34 +60,35 @@ struct add_counts {
 };
 
 template <class Scores, class Indices>
-__global__ void sweep_scores(Scores scores, Indices index_of, index_t n, score_bracket range,
-                             swept_part<facts_of<Scores>>* parts, near_segments to) {
+__global__ void __launch_bounds__(topk_threads, 4)
+    sweep_scores(Scores scores, Indices index_of, index_t n, score_bracket range,
+                 swept_part<facts_of<Scores>>* parts, near_segments to) {
   __shared__ unsigned filled;
   if (threadIdx.x == 0) filled = to.segment > 0 ? to.filled[blockIdx.x] : 0;
   __syncthreads();
   using part = swept_part<facts_of<Scores>>;
   part mine{};
-  constexpr int at_once = 4;  // loads in flight per thread
   const index_t stride = index_t{gridDim.x} * blockDim.x;
   for (index_t first = index_t{blockIdx.x} * blockDim.x + threadIdx.x; first < n;
-       first += at_once * stride) {
-    double score[at_once];
+       first += topk_at_once * stride) {
+    score_inputs<Scores> loaded[topk_at_once];
 #pragma unroll
-    for (int u = 0; u < at_once; ++u)
-      if (const index_t i = first + u * stride; i < n) {
-        if constexpr (std::is_same_v<facts_of<Scores>, no_facts>)
-          score[u] = scores(i);
-        else
-          score[u] = scores(i, mine.facts);
-      }
+    for (int u = 0; u < topk_at_once; ++u)
+      if (const index_t i = first + u * stride; i < n) loaded[u] = load_score(scores, i);
 #pragma unroll
-    for (int u = 0; u < at_once; ++u) {
+    for (int u = 0; u < topk_at_once; ++u) {
       const index_t i = first + u * stride;
-      if (i >= n || !mine.tally.add(score[u], range) || to.segment == 0) continue;
+      if (i >= n) continue;
+      double score;
+      if constexpr (std::is_same_v<facts_of<Scores>, no_facts>)
+        score = score_of(scores, i, loaded[u]);
+      else
+        score = scores.form(i, loaded[u], mine.facts);
+      if (!mine.tally.add(score, range) || to.segment == 0) continue;
       const unsigned slot = atomicAdd(&filled, 1U);
       if (slot >= to.segment) continue;
       const index_t at = index_t{blockIdx.x} * to.segment + slot;
-      to.scores[at] = score[u];
+      to.scores[at] = score;
       to.indices[at] = index_of(i);
     }
   }
@@ -167,21 +175,22 @@ class topk_device {
       : policy_(policy),
         most_scores_(scores),
         room_(std::min(scores, std::max(most_read, scores / 64))),
+        blocks_(blocks_for(scores)),
         places_(policy, most_read / sample_run),
-        begins_(policy, topk_blocks),
+        begins_(policy, blocks_),
         counts_(policy, std::max<index_t>(index_t{1} << most_digit_bits,
                                           (scores + equal_chunk - 1) / equal_chunk)),
         read_(policy, most_read),
         taken_(policy, most_taken),
-        parts_(policy, topk_blocks * static_cast<index_t>(most_part_bytes)) {
+        parts_(policy, blocks_ * static_cast<index_t>(most_part_bytes)) {
     for (const int which : {0, 1}) {
       const index_t room = which == 0 ? room_ : std::max(most_taken, room_ / 4);
-      // A block sees runs of neighbours, one per thread: few scores fill few segments.
-      const index_t segment = (room + room / 4) / topk_blocks + topk_threads;
+      // A block sees runs of neighbours: few scores fill few segments.
+      const index_t segment = (room + room / 4) / blocks_ + topk_share;
       segments_[which] = static_cast<unsigned>(segment);
-      scores_[which] = {policy, segment * topk_blocks};
-      indices_[which] = {policy, segment * topk_blocks};
-      filled_[which] = {policy, topk_blocks};
+      scores_[which] = {policy, segment * blocks_};
+      indices_[which] = {policy, segment * blocks_};
+      filled_[which] = {policy, blocks_};
     }
   }
 
@@ -192,7 +201,7 @@ class topk_device {
   index_t room() const { return room_; }
   index_t size(const list& of) const { return of.size; }
   index_t slots(const list& of) const {
-    return index_t{topk_blocks} * segments_[static_cast<std::size_t>(of.which)];
+    return blocks_ * segments_[static_cast<std::size_t>(of.which)];
   }
   index_t memory_bytes() const {
     std::size_t bytes = places_.bytes() + begins_.bytes() + counts_.bytes() + read_.bytes() +
@@ -207,8 +216,9 @@ class topk_device {
     const auto count = static_cast<index_t>(places.size());
     to_device(places_, std::span<const index_t>(places));
     with_settled(scores, [&](const auto& source) {
-      launch("topk", policy_, grid, read_scores<std::remove_cvref_t<decltype(source)>>, source,
-             places_.data(), count, run, read_.data());
+      launch("topk", policy_, {blocks_for(count * run), topk_threads},
+             read_scores<std::remove_cvref_t<decltype(source)>>, source, places_.data(), count, run,
+             read_.data());
     });
     return to_host(read_, count * run);
   }
@@ -256,27 +266,25 @@ class topk_device {
                                static_cast<std::size_t>(buckets) * sizeof(index_t), policy_.stream),
                "topk");
     with_settled(scores, [&](const auto& source) {
-      launch("topk", policy_, grid, count_score_digits<std::remove_cvref_t<decltype(source)>>,
-             source, source.size(), prefix, shift, bits,
-             reinterpret_cast<unsigned long long*>(counts_.data()));
+      launch("topk", policy_, {blocks_for(source.size()), topk_threads},
+             count_score_digits<std::remove_cvref_t<decltype(source)>>, source, source.size(),
+             prefix, shift, bits, reinterpret_cast<unsigned long long*>(counts_.data()));
     });
     return to_host(counts_, buckets);
   }
 
   /// \pre  size(from) <= most_taken
   std::vector<placed_score> take(const list& from) {
-    std::vector<index_t> begins(topk_blocks, 0);
+    std::vector<index_t> begins(static_cast<std::size_t>(blocks_), 0);
     for (std::size_t b = 1; b < begins.size(); ++b)
       begins[b] = begins[b - 1] + index_t{from.filled[b - 1]};
     to_device(begins_, std::span<const index_t>(begins));
-    launch("topk", policy_, grid, gather_segments<topk_threads>, segments(from), begins_.data(),
-           taken_.data());
+    launch("topk", policy_, {static_cast<unsigned>(blocks_), topk_threads},
+           gather_segments<topk_threads>, segments(from), begins_.data(), taken_.data());
     return to_host(taken_, from.size);
   }
 
  private:
-  static inline const launch_shape grid{topk_blocks, topk_threads};
-
   static std::size_t at(const list& of) { return static_cast<std::size_t>(of.which); }
   stored_scores_at<double> scores_in(const list& from) const {
     return {scores_[at(from)].data(), slots(from)};
@@ -295,7 +303,7 @@ class topk_device {
   }
 
   void note(list& of) {
-    of.filled = to_host(filled_[at(of)], topk_blocks);
+    of.filled = to_host(filled_[at(of)], blocks_);
     of.size = 0;
     for (const unsigned filled : of.filled) of.size += std::min(filled, segments_[at(of)]);
   }
@@ -313,9 +321,9 @@ class topk_device {
     using part = swept_part<facts_of<Scores>>;
     static_assert(sizeof(part) <= most_part_bytes);
     auto* const parts = reinterpret_cast<part*>(parts_.data());
-    launch("topk", policy_, grid, sweep_scores<Scores, Indices>, scores, indices, scores.size(),
-           range, parts, to);
-    std::vector<part> found(topk_blocks);
+    launch("topk", policy_, {static_cast<unsigned>(blocks_), topk_threads},
+           sweep_scores<Scores, Indices>, scores, indices, scores.size(), range, parts, to);
+    std::vector<part> found(static_cast<std::size_t>(blocks_));
     cuda_check(cudaMemcpyAsync(found.data(), parts, sizeof(part) * found.size(),
                                cudaMemcpyDeviceToHost, policy_.stream),
                "topk");
@@ -348,6 +356,7 @@ class topk_device {
   exec::cuda policy_;
   index_t most_scores_;
   index_t room_;
+  index_t blocks_;  // of a sweep, and so segments of a list
   device_array<index_t> places_, begins_, counts_;
   device_array<double> read_;
   device_array<placed_score> taken_;
@@ -365,21 +374,21 @@ template <class Scores>
 __global__ void write_mask_words(Scores scores, index_t n, selection_test test, bool any,
                                  index_t first, std::uint32_t* words) {
   constexpr unsigned everyone = 0xffffffffU;
-  constexpr int at_once = 4;
   const int lane = static_cast<int>(threadIdx.x % 32);
   const index_t count = (n + 31) / 32;
   const index_t stride = index_t{gridDim.x} * (blockDim.x / 32);
   for (index_t word = index_t{blockIdx.x} * (blockDim.x / 32) + threadIdx.x / 32; word < count;
-       word += at_once * stride) {
-    bool chosen[at_once];
+       word += topk_at_once * stride) {
+    score_inputs<Scores> loaded[topk_at_once];
 #pragma unroll
-    for (int u = 0; u < at_once; ++u) {
+    for (int u = 0; u < topk_at_once; ++u)
+      if (const index_t i = (word + u * stride) * 32 + lane; any && i < n)
+        loaded[u] = load_score(scores, i);
+#pragma unroll
+    for (int u = 0; u < topk_at_once; ++u) {
       const index_t i = (word + u * stride) * 32 + lane;
-      chosen[u] = any && i < n && test(scores(i), first + i);
-    }
-#pragma unroll
-    for (int u = 0; u < at_once; ++u) {
-      const std::uint32_t bits = __ballot_sync(everyone, chosen[u]);
+      const bool chosen = any && i < n && test(score_of(scores, i, loaded[u]), first + i);
+      const std::uint32_t bits = __ballot_sync(everyone, chosen);
       if (lane == 0 && word + u * stride < count) words[word + u * stride] = bits;
     }
   }
@@ -389,8 +398,8 @@ template <class Scores>
 void launch_write_mask(const exec::cuda& policy, const Scores& scores, const selection_test& test,
                        bool any, index_t first, std::uint32_t* words) {
   if (scores.size() == 0) return;
-  launch("write_mask", policy, {topk_blocks, topk_threads}, write_mask_words<Scores>, scores,
-         scores.size(), test, any, first, words);
+  launch("write_mask", policy, {blocks_for(scores.size()), topk_threads}, write_mask_words<Scores>,
+         scores, scores.size(), test, any, first, words);
 }
 
 /// counts[r] += set bits in [begins[r], begins[r + 1]); blockIdx.y is r.

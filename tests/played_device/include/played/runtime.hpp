@@ -338,7 +338,7 @@ inline std::uint64_t& launches() {
   return count;
 }
 
-inline void run_grid(dim3 grid, dim3 threads, std::size_t shared_bytes,
+inline void run_grid(dim3 grid, dim3 threads, std::size_t shared_bytes, std::size_t cluster,
                      const std::function<void()>& body);
 
 }  // namespace played
@@ -395,33 +395,41 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   const auto copies = std::make_shared<std::tuple<std::remove_cvref_t<Parameters>...>>(
       std::forward<Arguments>(arguments)...);
   const std::size_t shared_bytes = config->dynamicSmemBytes;
+  std::size_t cluster = 1;
+  for (unsigned a = 0; a < config->numAttrs; ++a)
+    if (config->attrs[a].id == cudaLaunchAttributeClusterDimension)
+      cluster = config->attrs[a].val.clusterDim.x;
+  if (cluster == 0 || cluster > 8 || grid.x % cluster != 0) return cudaErrorInvalidConfiguration;
   played::enqueue(config->stream, [=] {
     const std::function<void()> body = [&] {
       std::apply([&](const auto&... each) { kernel(each...); }, *copies);
     };
-    played::run_grid(grid, threads, shared_bytes, body);
+    played::run_grid(grid, threads, shared_bytes, cluster, body);
   });
   return cudaSuccess;
 }
 
 namespace played {
 
-inline void poison_dynamic_shared(std::size_t bytes);
+inline void poison_shared_memory(std::size_t bytes, std::size_t blocks);
 
-inline void run_grid(dim3 grid, dim3 threads, std::size_t shared_bytes,
+/// Clusters of blocks run one after another, the blocks of one side by side. What these share with their
+/// own threads alone must then be dynamic_shared(): a __shared__ variable would be everyone's.
+inline void run_grid(dim3 grid, dim3 threads, std::size_t shared_bytes, std::size_t cluster,
                      const std::function<void()>& body) {
   gridDim = grid;
   blockDim = threads;
-  const std::uint64_t blocks = std::uint64_t{grid.x} * grid.y * grid.z;
+  const std::uint64_t clusters = std::uint64_t{grid.x} / cluster * grid.y * grid.z;
   const std::uint64_t seed = ++launches() * 0x2545f4914f6cdd1dULL;
-  const std::uint64_t first = (seed >> 20) % blocks;
+  const std::uint64_t first = (seed >> 20) % clusters;
   const bool down = (seed >> 19 & 1) != 0;
-  for (std::uint64_t i = 0; i < blocks; ++i) {
-    const std::uint64_t b = down ? (first + blocks - i) % blocks : (first + i) % blocks;
-    blockIdx = {static_cast<unsigned>(b % grid.x), static_cast<unsigned>(b / grid.x % grid.y),
-                static_cast<unsigned>(b / grid.x / grid.y)};
-    poison_dynamic_shared(shared_bytes);
-    block::running().run(body, seed + i);
+  for (std::uint64_t i = 0; i < clusters; ++i) {
+    const std::uint64_t b =
+        (down ? (first + clusters - i) % clusters : (first + i) % clusters) * cluster;
+    const uint3 at = {static_cast<unsigned>(b % grid.x), static_cast<unsigned>(b / grid.x % grid.y),
+                      static_cast<unsigned>(b / grid.x / grid.y)};
+    poison_shared_memory(shared_bytes, cluster);
+    block::running().run(body, seed + i, at, cluster);
   }
 }
 

@@ -31,8 +31,8 @@ T narrowed(float x) {
 
 template <Storage16 T>
 std::uint32_t narrowed_pair(float first, float second) {
-  return convert_float<T>(first).bits |
-         static_cast<std::uint32_t>(convert_float<T>(second).bits) << 16;
+  return convert_float<T>(first).bits | static_cast<std::uint32_t>(convert_float<T>(second).bits)
+                                            << 16;
 }
 
 }  // namespace dualsft::detail

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <dualsft/detail/launch.cuh>
+#include <dualsft/execution.cuh>
+
+/// Clusters of blocks, which write into each other's shared memory, and copies into shared memory that
+/// run while their thread goes on. One small function each; the played device has a twin of this header.
+///
+/// Source: PTX ISA, "barrier.cluster", "mapa", "cp.async". Before sm_90 a cluster is one block.
+namespace dualsft::detail {
+
+/// Which block of its cluster this is.
+__device__ inline int cluster_rank() {
+#if __CUDA_ARCH__ >= 900
+  std::uint32_t rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return static_cast<int>(rank);
+#else
+  return 0;
+#endif
+}
+
+/// All threads of the cluster: after cluster_wait each sees what the others stored before they arrived.
+__device__ inline void cluster_arrive() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#else
+  __syncthreads();
+#endif
+}
+__device__ inline void cluster_wait() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+
+/// Stores to the place in another block's shared memory that `here` has in this block's.
+__device__ inline void store_to_rank(double* here, int rank, double value) {
+#if __CUDA_ARCH__ >= 900
+  std::uint32_t there;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
+               : "=r"(there)
+               : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(here))), "r"(rank));
+  asm volatile("st.shared::cluster.f64 [%0], %1;" ::"r"(there), "d"(value) : "memory");
+#else
+  *here = value;
+#endif
+}
+
+/// Begins to copy Bytes (4, 8 or 16, both addresses multiples of it) to shared memory. The first
+/// `valid` of them are read, the others become zeros.
+template <int Bytes>
+__device__ inline void async_copy(void* shared, const void* global, int valid) {
+  const auto to = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+  if constexpr (Bytes == 16)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(valid)
+                 : "memory");
+  else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(to), "l"(global), "n"(Bytes),
+                 "r"(valid)
+                 : "memory");
+}
+
+/// The thread's copies since the last call become one group, also if there are none.
+__device__ inline void async_copy_commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/// Waits until at most the `Newest` last groups of this thread are under way; it then sees the others.
+template <int Newest>
+__device__ inline void async_copy_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(Newest) : "memory");
+}
+
+/// How many clusters of a kernel the current device runs at once; 0 if it has no such clusters, or
+/// too little shared memory.
+template <class... Parameters>
+int resident_clusters(const char* function, void (*kernel)(Parameters...),
+                      const launch_shape& shape) {
+  int device = 0, major = 0, most_shared = 0;
+  cuda_check(cudaGetDevice(&device), function);
+  cuda_check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), function);
+  cuda_check(cudaDeviceGetAttribute(&most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+             function);
+  if (major < 9 || shape.shared_bytes > static_cast<std::size_t>(most_shared)) return 0;
+  cuda_check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                  cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(shape.shared_bytes)),
+             function);
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim.x = shape.cluster;
+  cluster.val.clusterDim.y = 1;
+  cluster.val.clusterDim.z = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = shape.cluster;
+  config.blockDim = shape.threads;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.attrs = &cluster;
+  config.numAttrs = 1;
+  int count = 0;
+  cuda_check(cudaOccupancyMaxActiveClusters(&count, kernel, &config), function);
+  return count;
+}
+
+}  // namespace dualsft::detail

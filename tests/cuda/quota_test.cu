@@ -1,0 +1,97 @@
+// Proves: topk_with_quotas on the device selects what the host selects, whatever the layout, the shares and
+// the scores. Against: exec::cpu (itself checked against the definition).
+#include <doctest/doctest.h>
+
+#include <dualsft/quota.cuh>
+#include <string>
+
+#include "device_values.cuh"
+
+using namespace dualsft;
+using namespace dualsft::testing;
+
+namespace {
+
+/// Blocks of odd sizes, some empty, some of no layer.
+parameter_layout layout_of(index_t layers, index_t scale, std::uint64_t seed) {
+  random_source random(seed);
+  parameter_layout out;
+  const auto some = [&] { return random.below(scale) * (random.uniform() < 0.8 ? 1 : 0); };
+  out.add("embedding", 1 + some(), 3);
+  for (index_t l = 0; l < layers; ++l) {
+    const std::string name = "layer " + std::to_string(l);
+    for (const char* module : {"q", "k", "up"})
+      out.add(name + module, some(), 5, static_cast<int>(l), module);
+  }
+  out.add("norm", 7, 1);
+  return out;
+}
+
+index_set members_of(const std::vector<std::uint32_t>& words, index_t n) {
+  std::vector<index_t> out;
+  for (index_t i = 0; i < n; ++i)
+    if ((words[static_cast<std::size_t>(i / 32)] >> (i % 32) & 1U) != 0) out.push_back(i);
+  return {std::move(out), n};
+}
+
+}  // namespace
+
+TEST_CASE("the host's selection") {
+  const own_stream stream;
+  const exec::cuda policy = stream.policy();
+  for (const std::uint64_t seed : {1, 2, 3, 4})
+    for (const index_t scale : {4, 300, 30'000}) {
+      if (is_small_run() && scale > 300) continue;
+      const parameter_layout layout = layout_of(static_cast<index_t>(seed), scale, seed);
+      const index_t d = layout.size();
+      topk_workspace workspace(policy, d);
+      for (const spread how : {spread::normal, spread::all_equal, spread::special})
+        for (const index_t k : {index_t{0}, index_t{1}, d / 7, d - 1, d})
+          for (const auto& [layers, modules] :
+               {std::pair{0.0, 0.0}, std::pair{0.5, 0.0}, std::pair{0.3, 0.6}, std::pair{0.0, 1.0}})
+            for (const topk_by by : {topk_by::value, topk_by::magnitude}) {
+              CAPTURE(d);
+              CAPTURE(k);
+              CAPTURE(layers);
+              CAPTURE(modules);
+              const quota_options options{k, layers, modules, by};
+              const std::vector<float> scores = numbers<float>(d, how, seed + 10);
+              const quota_result expected = topk_with_quotas(
+                  exec::cpu{1}, stored_scores<float>(vector_view<const float>(scores)), layout,
+                  options);
+              const detail::device_array<float> there(policy, std::span<const float>(scores));
+              const detail::device_array<std::uint32_t> words(policy, (d + 31) / 32);
+              const detail::stored_scores_at<float> at{there.data(), d};
+              const device_quota_result found =
+                  topk_with_quotas(policy, at, layout, options, workspace, words.view());
+              CHECK(found.from_layers == expected.from_layers);
+              CHECK(found.from_modules == expected.from_modules);
+              CHECK(found.from_all == expected.from_all);
+              topk_result got = found.summary;
+              got.selected = members_of(words.to_host(), d);
+              CHECK(got == expected.selection);
+              CHECK(found.selected == got.selected.size());
+            }
+    }
+}
+
+TEST_CASE("what callers get wrong") {
+  const exec::cuda policy;
+  const parameter_layout layout = layout_of(1, 4, 1);
+  const index_t d = layout.size();
+  topk_workspace workspace(policy, d);
+  const detail::device_array<float> scores(policy, d + 1);
+  const detail::device_array<std::uint32_t> words(policy, (d + 31) / 32), few(policy, 0);
+  const auto run = [&](index_t n, const quota_options& options, const auto& to) {
+    topk_with_quotas(policy, detail::stored_scores_at<float>{scores.data(), n}, layout, options,
+                     workspace, to.view());
+  };
+  CHECK_THROWS_WITH_AS(run(d + 1, {1}, words), doctest::Contains("as many coordinates"),
+                       invalid_argument);
+  CHECK_THROWS_WITH_AS(run(d, {d + 1}, words), doctest::Contains("k must satisfy 0 <= k <= d"),
+                       invalid_argument);
+  CHECK_THROWS_WITH_AS(run(d, {1, 0.7, 0.7}, words), doctest::Contains("layer_share = 0.7"),
+                       invalid_argument);
+  CHECK_THROWS_WITH_AS(run(d, {1}, few), doctest::Contains("one word per 32 coordinates"),
+                       invalid_argument);
+}
