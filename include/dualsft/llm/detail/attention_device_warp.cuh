@@ -19,6 +19,9 @@ struct attention_plan {
   static constexpr int rows = Warps * warp_rows;
   static constexpr int blocks = Blocks;  ///< on a multiprocessor at a time
   static constexpr bool tangent = Tangent;
+  /// Whether a warp holds q in registers: shared memory is the narrowest place, and this takes a twelfth
+  /// from it.
+  static constexpr bool keeps_q = Tangent && RowTiles == 1 && HeadSize <= 128;
 
   // Shared memory, in bytes: q, its tangent; then two stages of k, v, their tangents.
   static constexpr int query_bytes = 2 * rows * head_size, key_bytes = 2 * keys * head_size;
@@ -79,9 +82,23 @@ struct attention_warp {
   float o[M][C][4] = {}, u[U][C][4] = {};
   float top[M][2], l[M][2] = {}, w[U][2] = {}, c[U][2] = {};  // top: m log2(e)
   float z[M][N][4], rz[U][N][4];                              // scores, then e; R{scores}, then x
+  std::uint32_t own_q[Plan::keeps_q ? Plan::head_size / 16 : 1][M][4];
 
   __device__ attention_warp() {
     for (auto& rows : top) rows[0] = rows[1] = -INFINITY;
+  }
+
+  /// q is there, and stays.
+  __device__ void read_queries(const unsigned char* q) {
+    if constexpr (Plan::keeps_q) {
+      const int lane = static_cast<int>(threadIdx.x % 32);
+      const operand_places<Plan::head_size> places(q, lane % 16, lane / 16);
+#pragma unroll
+      for (int d = 0; d < Plan::head_size / 16; ++d)
+#pragma unroll
+        for (int m = 0; m < M; ++m)
+          dualsft::detail::ldmatrix_x4(own_q[d][m], places.at(16 * m, 2 * d));
+    }
   }
 
   /// z = q k^T, R{z} = R{q} k^T + q R{k}^T, unscaled.
@@ -98,7 +115,10 @@ struct attention_warp {
 #pragma unroll
       for (int m = 0; m < M; ++m) {
         const unsigned char* const at = q_places.at(16 * m, 2 * d);
-        ldmatrix_x4(a[m], at);
+        if constexpr (Plan::keeps_q)
+          for (int i = 0; i < 4; ++i) a[m][i] = own_q[d][m][i];
+        else
+          ldmatrix_x4(a[m], at);
         if constexpr (tangent) ldmatrix_x4(ra[m], at + Plan::query_bytes);
       }
 #pragma unroll
