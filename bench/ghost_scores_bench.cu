@@ -39,7 +39,7 @@ void affine(benchmark::State& state, const layer& of, index_t tokens) {
   const exec::cuda policy = bench::policy();
   const index_t in = of.in, out = of.out, batch = 8;
   const auto real = [](index_t n) { return static_cast<double>(n); };
-  if (!bench::fits(state, 2 * (real(tokens) * (in + 2 * out) + real(in) * out))) return;
+  if (!bench::fits(state, 2 * (real(tokens) * real(in + 2 * out) + real(in * out)))) return;
   const detail::device_array<bfloat16> a(policy, tokens * in), e(policy, tokens * out),
       p(policy, out * in), bias(policy, out), product(policy, tokens * out), ones(policy, out);
   bench::fill(policy, a.view(), {bench::spread::normal, 1});

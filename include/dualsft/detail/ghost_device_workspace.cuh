@@ -162,7 +162,9 @@ class ghost_device {
                   vector_view<const index_t, device_space> examples,
                   vector_view<double, device_space> scores) {
     if (scores.size() == 0) return;
-    launch(function, policy, {dim3(static_cast<unsigned>(scores.size())), dim3(256)},
+    launch(function, policy,
+           {dim3(static_cast<unsigned>(scores.size())),
+            dim3(sum_threads(examples.size(), scores.size()))},
            sum_tokens_kernel<double>, tokens_.data(), examples.data(), scores.data(),
            scores.stride(), ranges_.data());
   }
