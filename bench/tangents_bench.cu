@@ -1,11 +1,13 @@
-// Measures: the row-wise pieces of a transformer's forward derivative on a device (values and tangents), at
-// 8,192 tokens of Llama-3.2-3B and Qwen2.5-7B in bf16; and three ways to form a linear map's tangent.
-// Against: a copy within the device at the same moments (bytes read and written count on both sides); a
-// bf16 product by cuBLASLt.
+// Measures: the row-wise pieces of a transformer's forward derivative on a device (values and
+// tangents), at 8,192 tokens of Llama-3.2-3B and Qwen2.5-7B in bf16; and three ways to form a
+// linear map's tangent.
+// Against: a copy within the device at the same moments (bytes read and written count on both
+// sides); a bf16 product by cuBLASLt.
 // Must reach: 0.90 of the copy; linear maps, 0.85 of the product.
 //
-// Linear maps: stacked_rows is [x; dx] W^T and then x P^T added; side_by_side is x W^T and [x | dx] [P | W]^T,
-// which rounds the tangent once; stacked_weights is x [W; P]^T and then dx W^T added.
+// Linear maps: stacked_rows is [x; dx] W^T and then x P^T added; side_by_side is x W^T and
+// [x | dx] [P | W]^T, which rounds the tangent once; stacked_weights is x [W; P]^T and then dx W^T
+// added.
 #include <cmath>
 #include <dualsft/llm/nll_tangents.cuh>
 #include <dualsft/llm/tangents.cuh>
@@ -67,7 +69,7 @@ void finish(benchmark::State& state, double bytes, const std::function<void(inde
   timer.run(once);
 }
 
-// ---- norms ------------------------------------------------------------------------------------
+// ---- norms -------------------------------------------------------------------------------------
 
 enum class with { nothing, residual };
 
@@ -105,7 +107,7 @@ void norms(benchmark::State& state, index_t tokens, index_t heads, index_t width
   finish(state, (what == with::residual ? 4 : 2) * bytes_of(2 * tokens * cols), once);
 }
 
-// ---- gates, rotations, embedding ----------------------------------------------------------------
+// ---- gates, rotations, embedding ---------------------------------------------------------------
 
 void gates(benchmark::State& state, gate_activation kind, index_t tokens, index_t cols) {
   const exec::cuda policy = bench::policy();
@@ -191,7 +193,7 @@ void embeddings(benchmark::State& state, index_t tokens, index_t vocabulary, ind
   finish(state, 2 * bytes_of(2 * tokens * cols), once);
 }
 
-// ---- the loss -----------------------------------------------------------------------------------
+// ---- the loss ----------------------------------------------------------------------------------
 
 void losses(benchmark::State& state, index_t tokens, index_t vocabulary, index_t chunk) {
   const exec::cuda policy = bench::policy();
@@ -226,7 +228,7 @@ void losses(benchmark::State& state, index_t tokens, index_t vocabulary, index_t
   finish(state, bytes_of(2 * tokens * vocabulary), once);
 }
 
-// ---- linear maps ----------------------------------------------------------------------------------
+// ---- linear maps -------------------------------------------------------------------------------
 
 enum class way { stacked_rows, side_by_side, stacked_weights };
 

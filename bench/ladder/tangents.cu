@@ -1,23 +1,27 @@
-// Two row-wise pieces of a forward derivative, from naive to the library, bf16: a residual connection with
-// the norm behind it (8,192 x 3,072), and the loss with its tangent (4,096 x 128,256).
+// Two row-wise pieces of a forward derivative, from naive to the library, bf16: a residual
+// connection with the norm behind it (8,192 x 3,072), and the loss with its tangent (4,096 x
+// 128,256).
 //
-//   norm 1 separate     h += x, then the norm's values, then its tangents, each a kernel with an element per
-//                       access: rows are read 12 times and written 4 times, where 4 and 4 are needed
-//   norm 2 fused        one kernel, a block per row, which reads h again behind its sums (from the cache, as
-//                       a rule), still by elements (expected: twice as fast)
+//   norm 1 separate     h += x, then the norm's values, then its tangents, each a kernel with an
+//                       element per access: rows are read 12 times and written 4 times, where 4
+//                       and 4 are needed
+//   norm 2 fused        one kernel, a block per row, which reads h again behind its sums (from the
+//                       cache, as a rule), still by elements (expected: twice as fast)
 //   norm 3 packs        16 bytes per access, four loads in flight per thread (expected: 1.3 times)
-//   norm 4 library      add_norm_tangent: the row stays in registers between its sums and its result, the
-//                       weights come while the sums are formed (expected: 1.1 times, at the limit)
+//   norm 4 library      add_norm_tangent: the row stays in registers between its sums and its
+//                       result, and rows leave the first-level cache to the weights (expected: 1.1
+//                       times, at the limit)
 //
-//   nll 1 three reads   the largest logit, the sum of exponentials, the weighted tangents: z is read three
-//                       times, by elements
+//   nll 1 three reads   the largest logit, the sum of exponentials, the weighted tangents: z is
+//                       read three times, by elements
 //   nll 2 one read      sums are kept relative to the largest logit so far (expected: 1.8 times)
-//   nll 3 packs         16 bytes per access, one pair in flight, the largest of eight first, so that sums
-//                       are scaled again once per eight (expected: 1.5 times)
-//   nll 4 library       nll_tangent: two pairs in flight, registers for three blocks of 512 threads per
-//                       multiprocessor (expected: 1.1 times, at the limit)
+//   nll 3 packs         16 bytes per access, one pair in flight, the largest of eight first, so
+//                       that sums are scaled again once per eight (expected: 1.5 times)
+//   nll 4 library       nll_tangent: two pairs in flight, registers for three blocks of 512
+//                       threads per multiprocessor (expected: 1.1 times, at the limit)
 //
-// No gain has been measured yet. Each step is compared with plain loops in double before it is timed.
+// No gain has been measured yet. Each step is compared with plain loops in double before it is
+// timed.
 #include <cmath>
 #include <dualsft/llm/nll_tangents.cuh>
 #include <dualsft/llm/tangents.cuh>
@@ -42,7 +46,7 @@ using T = bfloat16;
 constexpr float epsilon = 1e-6F;
 constexpr unsigned threads = 256;
 
-// ---- the norm ---------------------------------------------------------------------------------
+// ---- the norm ----------------------------------------------------------------------------------
 
 struct norm_arrays {
   const T *x, *w;  ///< [2 rows, n], values above; [2, n]
@@ -183,7 +187,7 @@ void run_norm(benchmark::State& state, int step) {
   timer.run([&](index_t) { norm_step(step, policy, at); });
 }
 
-// ---- the loss ---------------------------------------------------------------------------------
+// ---- the loss ----------------------------------------------------------------------------------
 
 struct nll_arrays {
   const T* z;  ///< [2 rows, n]

@@ -1,5 +1,6 @@
-// Proves: the device's loss and its tangent, of whole rows and of chunks of columns, are the host's within a
-// stated rounding; ignored rows are not read; means over examples. Against: the host's nll_rates and plain sums in double.
+// Proves: the device's loss and its tangent, of whole rows and of chunks of columns, are the
+// host's within a stated rounding; ignored rows are not read; means over examples. Against: the
+// host's nll_rates and plain sums in double.
 #include <doctest/doctest.h>
 
 #include <dualsft/llm/nll_tangents.cuh>

@@ -1,5 +1,6 @@
-// Proves: the device's norms, gates, rotations, embedding rows and linear maps give values and tangents within
-// a stated rounding of the host's, wherever rows lie, and the same bits twice. Against: the host's kernels in double.
+// Proves: the device's norms, gates, rotations, embedding rows and linear maps give values and
+// tangents within a stated rounding of the host's, wherever rows lie, and the same bits twice.
+// Against: the host's kernels in double.
 #include <doctest/doctest.h>
 
 #include <dualsft/llm/tangents.cuh>
@@ -21,7 +22,7 @@ device_array<T> copied(const exec::cuda& policy, const std::vector<T>& from) {
   return out;
 }
 
-// ---- norms ------------------------------------------------------------------------------------
+// ---- norms -------------------------------------------------------------------------------------
 
 /// w and its rate, on both sides.
 template <class W>
@@ -169,7 +170,7 @@ TEST_CASE_TEMPLATE("residual connections", T, float, bfloat16, float16) {
   if (!is_small_run()) check_residual<T, T>(2000, 5376, {});
 }
 
-// ---- gates ------------------------------------------------------------------------------------
+// ---- gates -------------------------------------------------------------------------------------
 
 namespace {
 
@@ -186,7 +187,8 @@ void check_gate(gate_activation kind, index_t rows, index_t cols, lie how) {
   row_matrix<double> terms(2 * rows, cols);
   for (index_t t = 0; t < rows; ++t)
     for (index_t j = 0; j < cols; ++j) {
-      // f and f' are sums of no more than these; exp(-|z|) is off by |z| units, z of GELU by 4 more.
+      // f and f' are sums of no more than these; exp(-|z|) is off by |z| units, z of GELU by 4
+      // more.
       const double x = std::fabs(z(t, j)), off = 4 + x + x * x * x / 8;
       // (The host's 1 + tanh knows nothing below 2^-53.)
       terms(t, j) = std::fabs(expected(t, j)) * off + 0x1p-27 * x * std::fabs(wide(t, j));
@@ -216,7 +218,7 @@ TEST_CASE_TEMPLATE("gates", T, float, bfloat16, float16) {
   }
 }
 
-// ---- rotations --------------------------------------------------------------------------------
+// ---- rotations ---------------------------------------------------------------------------------
 
 namespace {
 
@@ -304,7 +306,7 @@ TEST_CASE("a position outside the tables shows") {
   }
 }
 
-// ---- embedding --------------------------------------------------------------------------------
+// ---- embedding ---------------------------------------------------------------------------------
 
 namespace {
 
@@ -349,7 +351,7 @@ TEST_CASE_TEMPLATE("embedding rows", T, float, bfloat16, float16) {
   check_embedding<T, index_t>(0, 64, 1, {}, {});
 }
 
-// ---- linear maps ------------------------------------------------------------------------------
+// ---- linear maps -------------------------------------------------------------------------------
 
 namespace {
 
@@ -399,8 +401,8 @@ void check_linear(index_t rows, index_t in, index_t out, biases biased, product_
       expected(t, o) = sum;
       terms(t, o) = size;
     }
-  // Side by side and without a sum before a bias: one rounding, float sums of 2 in + 2 terms. Else one or
-  // two more of a partial sum, which is at most `terms`.
+  // Side by side and without a sum before a bias: one rounding, float sums of 2 in + 2 terms. Else
+  // one or two more of a partial sum, which is at most `terms`.
   const bool once =
       lies.beside && map_lies.beside && !(biased == biases::some && how == product_into::add);
   const double more = once ? 0 : 2 * unit<T> * 0x1p24;
@@ -421,7 +423,7 @@ TEST_CASE_TEMPLATE("linear maps", T, float, bfloat16, float16) {
   check_linear<T>(0, 8, 8, biases::some, product_into::overwrite, {}, {});
 }
 
-// ---- all --------------------------------------------------------------------------------------
+// ---- all ---------------------------------------------------------------------------------------
 
 TEST_CASE("graphs capture the functions, and give the same bits") {
   const own_stream stream;

@@ -1,5 +1,6 @@
-// Proves: an element's arithmetic in the device's forward derivative (norms, gates, rotations, the loss) is
-// the derivative of its values. Against: the host's kernels, differences of the values in double, limits.
+// Proves: an element's arithmetic in the device's forward derivative (norms, gates, rotations, the
+// loss) is the derivative of its values. Against: the host's kernels, differences of the values in
+// double, limits.
 #include <doctest/doctest.h>
 
 #include <algorithm>

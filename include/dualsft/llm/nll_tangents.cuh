@@ -7,15 +7,18 @@
 #include <dualsft/llm/detail/tangent_device_tasks.cuh>
 #include <dualsft/llm/detail/tangent_device_views.hpp>
 
-/// The loss of predicted tokens and its derivative along a direction, from logits and their tangents:
+/// The loss of predicted tokens and its derivative along a direction, from logits and their
+/// tangents:
 ///
-///     nll_t = log sum_v exp(z_tv) - z_t,label        R{nll_t} = <softmax(z_t), R{z_t}> - R{z_t,label}
+///     nll_t = log sum_v exp(z_tv) - z_t,label
+///     R{nll_t} = <softmax(z_t), R{z_t}> - R{z_t,label}
 ///
-/// Labels are std::int32_t or index_t. A negative one (-100, say) says that the row is ignored: it is not
-/// read and gives 0. One beyond the vocabulary gives NaN. All is asynchronous.
+/// Labels are std::int32_t or index_t. A negative one (-100, say) says that the row is ignored: it
+/// is not read and gives 0. One beyond the vocabulary gives NaN. All is asynchronous.
 /// Cost: limited by memory: logits and tangents are read once.
-/// Numerics: exponentials relative to the largest logit so far; float within a thread's share of a row,
-/// double beyond. Determinism: fixed trees of sums; equal chunks and alignment give equal bits.
+/// Numerics: exponentials relative to the largest logit so far; float within a thread's share of a
+/// row, double beyond. Determinism: fixed trees of sums; equal chunks and alignment give equal
+/// bits.
 /// Source: as nll_rates in detail/tangent_kernels.hpp.
 namespace dualsft::llm {
 
@@ -28,7 +31,7 @@ nll_task<T, std::remove_const_t<Label>> nll_task_of(const char* function,
   expects_shape(function, "z", z, z.rows(), z.cols());
   expects_contiguous(function, "labels", labels, z.rows());
   expects_blocks(function, "rows", z.rows());
-  expects_blocks(function, "columns", z.cols());
+  expects(z.cols() <= index_t{1} << 30, function, "a row may have 2^30 columns", "cols", z.cols());
   nll_task<T, std::remove_const_t<Label>> task;
   task.z = rows_of(z);
   task.labels = labels.data();

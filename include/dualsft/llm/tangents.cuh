@@ -10,22 +10,24 @@
 #include <dualsft/llm/model_config.hpp>
 
 /// The forward derivative of a transformer on a device: what works on each token by itself. Every
-/// function forms values and tangents R{.} (derivatives along a direction of parameter space) in one pass;
-/// attention is in attention.cuh.
+/// function forms values and tangents R{.} (derivatives along a direction of parameter space) in
+/// one pass; attention is in attention.cuh.
 ///
-/// Activations are bfloat16, float16 or float. What is written may be what is read (the same view), but
-/// may not overlap it otherwise. All are asynchronous and allocate nothing unless they say so; all throw
-/// invalid_argument if shapes do not fit or rows are not contiguous, and cuda_error.
-/// Cost: limited by memory: every element is read once and written once, 16 bytes at a time where each
-/// row begins at a multiple of 16 bytes and norms and heads consist of whole such packs.
-/// Numerics: float; results are rounded once. Determinism: fixed trees of sums; equal alignment gives
-/// equal bits.
+/// Activations are bfloat16, float16 or float. What is written may be what is read (the same
+/// view), but may not overlap it otherwise. All are asynchronous and allocate nothing unless they
+/// say so; all throw invalid_argument if shapes do not fit or rows are not contiguous, and
+/// cuda_error.
+/// Cost: limited by memory: every element is read once and written once, 16 bytes at a time where
+/// each row begins at a multiple of 16 bytes and norms and heads consist of whole such packs.
+/// Numerics: float; results are rounded once. Determinism: fixed trees of sums; equal alignment
+/// gives equal bits.
 /// Source: the equations of model_config.hpp, differentiated; as detail/tangent_kernels.hpp.
 namespace dualsft::llm {
 
-// ---- embedding --------------------------------------------------------------------------------
+// ---- embedding ---------------------------------------------------------------------------------
 
-/// h = [scale E[id]; scale P[id]]; with scale 1 also a choice among rows: those that the head reads.
+/// h = [scale E[id]; scale P[id]]; with scale 1 also a choice among rows: those that the head
+/// reads.
 ///
 /// \param ids    [T] of std::int32_t or index_t; a row outside E becomes NaN
 /// \param table  E and the direction's part P of it, [vocabulary, n]
@@ -50,9 +52,10 @@ void embed_tangent(const exec::cuda& policy, const vector_view<Id, device_space>
       task{from, to, ids.data(), table.rows(), static_cast<float>(scale), units});
 }
 
-// ---- norms ------------------------------------------------------------------------------------
+// ---- norms -------------------------------------------------------------------------------------
 
-/// norm(x) = x / sqrt(mean(x^2) + epsilon) .* (w + offset), over rows or over the heads they consist of.
+/// norm(x) = x / sqrt(mean(x^2) + epsilon) .* (w + offset), over rows or over the heads they
+/// consist of.
 template <class W>
 struct tangent_norm {
   vector_view<const W, device_space> weight, rate;  ///< w and the direction's part of it [width]
@@ -70,8 +73,8 @@ void norm_tangent(const exec::cuda& policy, const tangent_norm<W>& norm,
   detail::launch_norm<detail::norm_form::plain>("norm_tangent", policy, task);
 }
 
-/// h += x; y = norm(h): a residual connection and the norm behind it, in one pass. y is the norm of the
-/// rounded h.
+/// h += x; y = norm(h): a residual connection and the norm behind it, in one pass. y is the norm
+/// of the rounded h.
 /// \param norm     over whole rows
 /// \param x, h, y  [T, n]
 template <TangentScalar T, class W>
@@ -108,7 +111,7 @@ void add_post_tangent(const exec::cuda& policy, const detail::read_rows<T>& x,
   detail::launch_norm<detail::norm_form::post>(function, policy, task);
 }
 
-// ---- the gated MLP's middle -------------------------------------------------------------------
+// ---- the gated MLP's middle --------------------------------------------------------------------
 
 /// m = [f(g) .* u; f'(g) .* R{g} .* u + f(g) .* R{u}]
 /// \param g, u, m  [T, n]; m may be g or u
@@ -133,7 +136,7 @@ void gate_tangent(const exec::cuda& policy, gate_activation kind, const detail::
                           detail::gate_task<T>{from_g, from_u, to, units});
 }
 
-// ---- rotary positions -------------------------------------------------------------------------
+// ---- rotary positions --------------------------------------------------------------------------
 
 /// Element k of a head turns with element k + head_size / 2 by the angle of its token's position.
 template <class Position>
@@ -151,7 +154,8 @@ void turn_tangent(const exec::cuda& policy, const tangent_rotation<Position>& ro
   detail::launch_turn<detail::head_norm::none>("turn_tangent", policy, task);
 }
 
-/// The same behind a norm over each head, where the config says qk_norm: the normed head is not rounded.
+/// The same behind a norm over each head, where the config says qk_norm: the normed head is not
+/// rounded.
 /// \param norm  of width head_size
 template <TangentScalar T, class W, class Position>
 void turn_tangent(const exec::cuda& policy, const tangent_norm<W>& norm,
@@ -162,9 +166,9 @@ void turn_tangent(const exec::cuda& policy, const tangent_norm<W>& norm,
   detail::launch_turn<detail::head_norm::first>("turn_tangent", policy, task);
 }
 
-// ---- linear maps ------------------------------------------------------------------------------
+// ---- linear maps -------------------------------------------------------------------------------
 
-/// A linear map and the direction's part of it. W and P may stand side by side, [P | W] of [out, 2 in].
+/// A linear map and the direction's part of it. W and P may stand side by side, [P | W].
 template <class T>
 struct tangent_linear {
   matrix_view<const T, device_space> weight, rate;               ///< W, P [out, in]
@@ -178,11 +182,12 @@ struct tangent_linear {
 /// \throws invalid_argument  also as device_products
 ///
 /// Cost: 6 T in out operations; y is read again where something is added to it.
-/// Numerics: the tangent is a sum of two products. Where x and R{x} stand side by side, [x | R{x}], and
-/// [P | W] too, it is one product over 2 in terms: float to the end, one rounding. Else R{x} W^T is formed
-/// first (with x W^T in one product, if x and y are stacked) and x P^T added to it, so that a 16-bit y is
-/// rounded twice: off by up to half a unit in the last place of R{x} W^T, which matters where the two
-/// cancel. Biases are what sums begin with, and cost no rounding, unless y is added to.
+/// Numerics: the tangent is a sum of two products. Where x and R{x} stand side by side, [x |
+/// R{x}], and [P | W] too, it is one product over 2 in terms: float to the end, one rounding. Else
+/// R{x} W^T is formed first (with x W^T in one product, if x and y are stacked) and x P^T added to
+/// it, so that a 16-bit y is rounded twice: off by up to half a unit in the last place of R{x}
+/// W^T, which matters where the two cancel. Biases are what sums begin with, and cost no rounding,
+/// unless y is added to.
 template <TangentScalar T>
 void linear_tangent(const exec::cuda& policy, dualsft::detail::device_products& products,
                     const std::type_identity_t<tangent_linear<T>>& map,

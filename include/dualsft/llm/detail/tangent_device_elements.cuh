@@ -6,13 +6,15 @@
 #include <dualsft/llm/detail/tangent_device_norm.cuh>
 #include <limits>
 
-/// What works on elements, or on pairs of a head: embedding rows, gates, rotations. Each thread has all of
-/// its loads on their way before it uses one, and stores after the last, so results may replace inputs.
+/// What works on elements, or on pairs of a head: embedding rows, gates, rotations. Each thread
+/// has all of its loads on their way before it uses one, and stores after the last, so results may
+/// replace inputs.
 namespace dualsft::llm::detail {
 
-// ---- rows of units: packs, then what is left as single elements ----------------------------------
+// ---- rows of units: packs, then what is left as single elements --------------------------------
 
-/// A row of `width` elements as `packs` packs and then elements: all elements where rows are not aligned.
+/// A row of `width` elements as `packs` packs and then elements: all elements where rows are not
+/// aligned.
 struct row_units {
   index_t packs, elements, count;  ///< elements: where they begin
 
@@ -31,7 +33,7 @@ inline dualsft::detail::launch_shape shape_of(index_t rows, const row_units& uni
           static_cast<unsigned>(32 * ((each + 31) / 32))};
 }
 
-// ---- embedding --------------------------------------------------------------------------------
+// ---- embedding ---------------------------------------------------------------------------------
 
 template <class T, class Id>
 struct embed_task {
@@ -83,7 +85,7 @@ __global__ void __launch_bounds__(512) embed_rows(embed_task<T, Id> task) {
   }
 }
 
-// ---- gates ------------------------------------------------------------------------------------
+// ---- gates -------------------------------------------------------------------------------------
 
 template <class T>
 struct gate_task {
@@ -128,7 +130,7 @@ __global__ void __launch_bounds__(256) gate_rows(gate_task<T> task) {
   }
 }
 
-// ---- rotations --------------------------------------------------------------------------------
+// ---- rotations ---------------------------------------------------------------------------------
 
 enum class head_norm { none, first };
 

@@ -48,7 +48,8 @@ __global__ void __launch_bounds__(512) bias_rows(bias_task<T> task) {
        at += step) {
     if (at < task.units.packs) {
       const index_t col = at * pack<T>;
-      packed<T> x = packed<T>::load(task.bias + col), dx = packed<T>::load(task.rate + col);
+      packed<T> x = packed<T>::load_shared(task.bias + col),
+                dx = packed<T>::load_shared(task.rate + col);
       if constexpr (How == product_into::add) {
         float value[pack<T>], tangent[pack<T>];
         x.widen(value);

@@ -5,8 +5,8 @@
 #include <bit>
 #include <dualsft/llm/detail/tangent_device_rows.cuh>
 
-/// Norms with tangents. A block of threads holds a row in registers between its sums and its result, or a
-/// few lanes of a warp a head, so that all is read once and written once.
+/// Norms with tangents. A block of threads holds a row in registers between its sums and its
+/// result, or a few lanes of a warp a head, so that all is read once and written once.
 namespace dualsft::llm::detail {
 
 template <class W>
@@ -46,8 +46,8 @@ struct norm_pack {
     norm_pack out;
 #pragma unroll
     for (int k = 0; k < packs; ++k) {
-      out.weight[k] = packed<W>::load(norm.weight + col + k * pack<W>);
-      out.rate[k] = packed<W>::load(norm.rate + col + k * pack<W>);
+      out.weight[k] = packed<W>::load_shared(norm.weight + col + k * pack<W>);
+      out.rate[k] = packed<W>::load_shared(norm.rate + col + k * pack<W>);
     }
     return out;
   }
@@ -146,10 +146,9 @@ __global__ void __launch_bounds__(most_norm_threads) norm_rows(norm_task<T, W> t
       }
     if (task.y.values == nullptr) return;
   }
-  norm_pack<T, W> weights[V];  // on their way while the sums are formed
-#pragma unroll
-  for (int v = 0; v < V; ++v)
-    if (col(v) < task.width) weights[v] = norm_pack<T, W>::load(task.norm, col(v));
+  norm_pack<T, W> early;  // where a thread has the registers: on its way while the sums are formed
+  if constexpr (V == 1)
+    if (col(0) < task.width) early = norm_pack<T, W>::load(task.norm, col(0));
   norm_sums<float> sums;
 #pragma unroll
   for (int v = 0; v < V; ++v) add_to(sums, x[v], dx[v]);
@@ -160,7 +159,8 @@ __global__ void __launch_bounds__(most_norm_threads) norm_rows(norm_task<T, W> t
       float value[pack<T>], tangent[pack<T>];
       x[v].widen(value);
       dx[v].widen(tangent);
-      weights[v].apply(factors, task.norm.offset, value, tangent);
+      const norm_pack<T, W> weights = V == 1 ? early : norm_pack<T, W>::load(task.norm, col(v));
+      weights.apply(factors, task.norm.offset, value, tangent);
       packed<T>::narrow(value).store(task.y.value(row, begin + col(v)));
       packed<T>::narrow(tangent).store(task.y.tangent(row, begin + col(v)));
     }

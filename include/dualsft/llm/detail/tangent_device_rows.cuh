@@ -29,8 +29,8 @@ struct rows_at {
   }
 };
 
-/// The row that a piece belongs to, of `heads` pieces each. A division of 32 bits takes a fifth of one of
-/// 64.
+/// The row that a piece belongs to, of `heads` pieces each. A division of 32 bits takes a fifth of
+/// one of 64.
 DUALSFT_HOST_DEVICE inline index_t row_of_piece(index_t piece, index_t heads) {
   if (heads == 1) return piece;
   if (piece >> 32 == 0 && heads >> 32 == 0)
@@ -98,7 +98,14 @@ template <class T>
 struct packed {
   uint4 words = {0, 0, 0, 0};
 
-  static __device__ packed load(const T* from) { return {*reinterpret_cast<const uint4*>(from)}; }
+  /// Past the first-level cache, which is left to what many rows share.
+  static __device__ packed load(const T* from) {
+    return {__ldcg(reinterpret_cast<const uint4*>(from))};
+  }
+  /// What many rows share, and nothing writes.
+  static __device__ packed load_shared(const T* from) {
+    return {__ldg(reinterpret_cast<const uint4*>(from))};
+  }
   __device__ void store(T* to) const { *reinterpret_cast<uint4*>(to) = words; }
 
   __device__ unsigned word(int k) const {
@@ -132,13 +139,13 @@ struct packed {
   }
 };
 
-/// Count floats from a vector of W, which is T or float: what belongs to one packed<T>.
+/// Count floats from a table that rows share.
 template <int Count, class W>
 __device__ inline void load_floats(const W* from, float (&out)[Count]) {
 #pragma unroll
   for (int first = 0; first < Count; first += pack<W>) {
     float part[pack<W>];
-    packed<W>::load(from + first).widen(part);
+    packed<W>::load_shared(from + first).widen(part);
 #pragma unroll
     for (int e = 0; e < pack<W>; ++e) out[first + e] = part[e];
   }
@@ -146,8 +153,8 @@ __device__ inline void load_floats(const W* from, float (&out)[Count]) {
 
 // ---- reductions: fixed trees --------------------------------------------------------------------
 
-/// Over groups of `lanes` (a power of two) neighbouring lanes; every lane of the warp takes part and gets
-/// its group's.
+/// Over groups of `lanes` (a power of two) neighbouring lanes; every lane of the warp takes part
+/// and gets its group's.
 __device__ inline norm_sums<float> sum_of_lanes(norm_sums<float> s, int lanes) {
   for (int offset = lanes / 2; offset > 0; offset /= 2) {
     const float squares = __shfl_xor_sync(0xffffffffU, s.squares, offset);

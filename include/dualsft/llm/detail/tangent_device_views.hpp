@@ -14,8 +14,8 @@ namespace dualsft::llm {
 template <class T>
 concept TangentScalar = std::same_as<T, float> || Storage16<T>;
 
-/// Rows of values and of their derivatives along a direction, [T, n] each, a token per row. Elements of a
-/// row are contiguous; rows may have any distance.
+/// Rows of values and of their derivatives along a direction, [T, n] each, a token per row.
+/// Elements of a row are contiguous; rows may have any distance.
 template <class T>
 struct tangent_rows {
   matrix_view<T, device_space> values = {}, tangents = {};
