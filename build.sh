@@ -14,9 +14,9 @@ usage: ./build.sh COMMAND [ARGUMENTS]
   test [ARGUMENTS]  build, then run every test (ARGUMENTS go to ctest)
   bench [FILTER]    build the benchmarks, then run those whose name contains FILTER;
                     writes build/bench/NAME.json
-  gpu               build and run every test of the CUDA headers on this machine's device; needs
-                    nvcc and doctest alone (from build/gpu_parts where it is not installed)
-  gpu-parts         put into build/gpu_parts what to bring to a machine without packages
+  gpu [ARGUMENTS]   build and run every test, benchmark and ladder of the CUDA headers on this machine's
+                    device, under ten minutes; writes docs/results/gpu_*; see ./build.sh gpu help
+  gpu-parts         put into build/gpu_parts what that needs on a machine without packages
   setup [GROUP...]  only install what is missing; groups: build (always), bench, ci
   ci                what continuous integration runs (.ci/run)
   help              this text
@@ -156,7 +156,7 @@ bench() {
   local program name
   for program in build/bench/bench/*_bench; do
     name=$(basename "$program")
-    [[ $name == *"${1:-}"* ]] || continue
+    [[ $name == *"${1:-}"* && $name != cuda_* ]] || continue  # a device's: ./build.sh gpu
     say "$name"
     "$program" --benchmark_out="build/bench/$name.json" --benchmark_out_format=json \
       --benchmark_counters_tabular=true
@@ -167,42 +167,36 @@ bench() {
   fi
 }
 
+# Headers and a library that a machine without packages lacks, for bench/gpu.sh. libbenchmark needs
+# libstdc++ of GCC 12 and glibc 2.32, or newer, and nothing else; Google Benchmark, Eigen and doctest are
+# the distribution's. CUB's DeviceTopK, a baseline alone, is newer than CUDA 13.0 and comes from NVIDIA's
+# wheel where pip can fetch it.
 gpu_parts() {
-  setup
-  mkdir -p build/gpu_parts/doctest
-  cp /usr/include/doctest/doctest.h build/gpu_parts/doctest/
-  say "build/gpu_parts is ready: bring it along with the repository"
-}
-
-# No CMake and no package: the machine may have nothing but the toolkit.
-gpu() {
-  local nvcc sanitizer out=build/gpu source name failed=()
-  nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
-  [[ -x $nvcc ]] || fail "gpu: there is no nvcc here"
-  sanitizer=$(command -v compute-sanitizer || echo "$(dirname "$nvcc")/compute-sanitizer")
-  mkdir -p "$out"
-  local flags=(-std=c++20 -O3 "-arch=${CUDA_ARCH:-native}" --expt-relaxed-constexpr -I include -I build/gpu_parts)
-  say "building the tests of the CUDA headers"
-  "$nvcc" "${flags[@]}" -c tests/cuda/main.cu -o "$out/main.o"
-  # shellcheck disable=SC2016  # expanded by the inner shell
-  printf '%s\n' tests/cuda/*_test.cu examples/cuda_scores/cuda_scores.cu |
-    xargs -P "$(jobs)" -I{} bash -c '
-      name=$(basename "{}" .cu)
-      main=
-      [[ $name != *_test ]] || main='"$out"'/main.o
-      "$@" "{}" $main -o '"$out"'/$name' _ "$nvcc" "${flags[@]}"
-  for source in tests/cuda/*_test.cu examples/cuda_scores/cuda_scores.cu; do
-    name=$(basename "$source" .cu)
-    say "$name"
-    "$out/$name" || failed+=("$name")
-    [[ -x $sanitizer && $name == *_test ]] || continue
-    local tool
-    for tool in memcheck racecheck initcheck; do
-      DUALSFT_SMALL=1 "$sanitizer" --tool "$tool" --error-exitcode 1 "$out/$name" \
-        >"$out/$name.$tool.log" 2>&1 || failed+=("$name under $tool")
-    done
+  setup bench
+  local parts=build/gpu_parts library work
+  library=$(compgen -G '/usr/lib/*/libbenchmark.so.1debian' | head -n 1)
+  [[ -n $library ]] || fail "gpu-parts: libbenchmark-dev is not Debian's"
+  rm -rf "$parts"
+  mkdir -p "$parts/doctest" "$parts/benchmark" "$parts/lib" "$parts/eigen3"
+  cp /usr/include/doctest/doctest.h "$parts/doctest/"
+  cp /usr/include/benchmark/*.h "$parts/benchmark/"
+  cp -r /usr/include/eigen3/Eigen "$parts/eigen3/"
+  # Files under each name rather than links, which do not survive every way of copying.
+  local name
+  for name in libbenchmark.so libbenchmark.so.1debian libbenchmark.so.1.7.1; do
+    cp -L "$library" "$parts/lib/$name"
   done
-  ((${#failed[@]} == 0)) || fail "gpu: failed: ${failed[*]}"
+  git describe --always --dirty --abbrev=12 >"$parts/commit" 2>/dev/null || rm -f "$parts/commit"
+  work=$(mktemp -d)
+  if python3 -m pip download --quiet --no-deps --dest "$work" nvidia-cuda-cccl==13.3.5.0.6 \
+    >/dev/null 2>&1; then
+    python3 -m zipfile -e "$work"/*.whl "$work/wheel"
+    cp -r "$work/wheel/nvidia/cu13/include/cccl" "$parts/cccl"
+  else
+    say "left out: cub::DeviceTopK (pip could not fetch nvidia-cuda-cccl)"
+  fi
+  rm -rf "$work"
+  say "build/gpu_parts is ready ($(du -sh "$parts" | cut -f 1)): bring it along with the repository"
 }
 
 command=${1:-help}
@@ -211,7 +205,7 @@ case $command in
   demo) demo "$@" ;;
   test) run_tests "$@" ;;
   bench) bench "$@" ;;
-  gpu) gpu ;;
+  gpu) exec bench/gpu.sh "$@" ;;
   gpu-parts) gpu_parts ;;
   setup) setup "$@" ;;
   ci) exec .ci/run ;;

@@ -36,8 +36,9 @@
 ///       return bench::run(argc, argv);                      // 77: no device; 1: a check failed
 ///     }
 ///
-/// A ratio above 1 says: faster than what it is compared with. Environment: DUALSFT_BENCH_SMALL runs every
-/// benchmark once at small sizes (bench::pick), DUALSFT_COMMIT goes into the results.
+/// A ratio above 1 says: faster than what it is compared with. Environment: DUALSFT_BENCH_SMALL runs
+/// every benchmark once at small sizes (bench::pick); DUALSFT_COMMIT, DUALSFT_DRIVER and DUALSFT_CLOCKS
+/// go into the results.
 namespace dualsft::bench {
 
 inline bool& any_failed() {

@@ -209,7 +209,7 @@ inline void describe_device() {
     AddCustomContext("sm_clock_MHz_max", std::to_string(kilohertz / 1000));
   if (cudaDeviceGetAttribute(&kilohertz, cudaDevAttrMemoryClockRate, 0) == cudaSuccess)
     AddCustomContext("memory_clock_MHz_max", std::to_string(kilohertz / 1000));
-  for (const char* name : {"DUALSFT_COMMIT", "DUALSFT_DRIVER"})
+  for (const char* name : {"DUALSFT_COMMIT", "DUALSFT_DRIVER", "DUALSFT_CLOCKS"})
     if (const char* text = std::getenv(name)) AddCustomContext(name, text);
   AddCustomContext("copy_GB_per_s", number(copy_bandwidth() / 1e9));
 #if __has_include(<dualsft/detail/device_products.cuh>)

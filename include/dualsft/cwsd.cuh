@@ -170,12 +170,12 @@ void cwsd(const exec::cuda& policy, const cwsd_rule& rule,
                                    .records = workspace.records()};
     if (wants_gradient && !per_row && rule.weight != confidence::uniform) {
       detail::launch_read_teacher_rows(function, policy, in);
-      detail::launch(function, policy, per_anchor, detail::weigh_tasks, at);
+      detail::launch(function, policy, per_anchor, detail::weigh_tasks<detail::anchor_threads>, at);
     }
     detail::launch_distill_rows(function, policy, in, workspace.taken());
   }
-  detail::launch(function, policy, per_anchor, detail::finish_anchors, at, outputs.anchors.data(),
-                 per_row ? outputs.row_scales.data() : nullptr);
+  detail::launch(function, policy, per_anchor, detail::finish_anchors<detail::anchor_threads>, at,
+                 outputs.anchors.data(), per_row ? outputs.row_scales.data() : nullptr);
 }
 
 /// The same with a workspace of its own.

@@ -80,21 +80,23 @@ __device__ inline cwsd_anchor read_anchor(const anchor_inputs& in) {
 }
 
 /// w(x) into the factors of its rows.
-inline __global__ void __launch_bounds__(anchor_threads) weigh_tasks(anchor_inputs in) {
+template <int threads>
+__global__ void __launch_bounds__(threads) weigh_tasks(anchor_inputs in) {
   const auto weight = static_cast<float>(read_anchor(in).weight);
   for (index_t row = in.begins[blockIdx.x] + threadIdx.x; row < in.begins[blockIdx.x + 1];
-       row += anchor_threads)
+       row += threads)
     in.tasks[row].factor *= weight;
 }
 
 /// \param row_scales  null, or w(x) for every row that counts and 0 for the others
-inline __global__ void __launch_bounds__(anchor_threads)
+template <int threads>
+__global__ void __launch_bounds__(threads)
     finish_anchors(anchor_inputs in, cwsd_anchor* anchors, float* row_scales) {
   const cwsd_anchor anchor = read_anchor(in);
   if (threadIdx.x == 0) anchors[blockIdx.x] = anchor;
   if (row_scales == nullptr) return;
   for (index_t row = in.begins[blockIdx.x] + threadIdx.x; row < in.begins[blockIdx.x + 1];
-       row += anchor_threads)
+       row += threads)
     row_scales[row] = in.tasks[row].counted != 0 ? static_cast<float>(anchor.weight) : 0;
 }
 

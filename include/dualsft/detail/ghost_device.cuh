@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <dualsft/config.hpp>
+#include <dualsft/error.hpp>
 
 /// What the kernels of ghost_scores.cuh share: how the product A P^T is cut, and where each one's part
 /// of e_t . (P a_t) goes.
@@ -20,25 +21,33 @@ struct affine_work {
 /// Numbers the tiles of a product so that those worked on at one time share what they read: down a
 /// band of `height` tiles, then to the next column, then to the next band.
 struct tile_order {
-  static constexpr index_t height = 8;
-  index_t tile_rows, tile_cols;
+  static constexpr int height = 8;
+  int tile_rows, tile_cols;
 
   struct place {
-    index_t row, col;
+    int row, col;
   };
 
-  DUALSFT_HOST_DEVICE index_t count() const { return tile_rows * tile_cols; }
-  DUALSFT_HOST_DEVICE place at(index_t number) const {
-    const index_t band = number / (height * tile_cols);
-    const index_t within = number - band * height * tile_cols;
-    const index_t left = tile_rows - band * height;
-    const index_t tall = left < height ? left : height;
+  DUALSFT_HOST_DEVICE int count() const { return tile_rows * tile_cols; }
+  DUALSFT_HOST_DEVICE place at(int number) const {
+    const int band = number / (height * tile_cols);
+    const int within = number - band * height * tile_cols;
+    const int left = tile_rows - band * height;
+    const int tall = left < height ? left : height;
     return {band * height + within % tall, within / tall};
   }
 };
 
 DUALSFT_HOST_DEVICE constexpr index_t pieces_of(index_t n, index_t piece) {
   return (n + piece - 1) / piece;
+}
+
+/// \throws invalid_argument  if there are more tiles than a launch can number
+inline tile_order order_of_tiles(const char* function, index_t tile_rows, index_t tile_cols) {
+  constexpr index_t most = 0x7fffffff;
+  expects(tile_rows <= most && tile_cols <= most / (tile_rows < 1 ? 1 : tile_rows), function,
+          "the product has too many tiles", "tile rows", tile_rows, "tile columns", tile_cols);
+  return {static_cast<int>(tile_rows), static_cast<int>(tile_cols)};
 }
 
 /// The four lanes that hold one row of a product's tile add what they have.

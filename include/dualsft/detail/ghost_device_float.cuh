@@ -31,8 +31,9 @@ __global__ void __launch_bounds__(float_tile::threads)
                         const affine_work<T> work, const tile_order order) {
   using tile = float_tile;
   __shared__ float a[tile::depth][tile::rows + 4], p[tile::depth][tile::cols + 4];
-  const tile_order::place place = order.at(blockIdx.x);
-  const index_t first_row = place.row * tile::rows, first_col = place.col * tile::cols;
+  const tile_order::place place = order.at(static_cast<int>(blockIdx.x));
+  const index_t first_row = index_t{place.row} * tile::rows;
+  const index_t first_col = index_t{place.col} * tile::cols;
   const int x = static_cast<int>(threadIdx.x % 16), y = static_cast<int>(threadIdx.x / 16);
   float c[4][4] = {};
   for (index_t k = 0; k < work.in; k += tile::depth) {
@@ -68,8 +69,8 @@ template <class T>
 void launch_affine_float(const char* function, const exec::cuda& policy, const T* inputs,
                          index_t inputs_stride, const T* weight, index_t weight_stride,
                          const T* errors, index_t errors_stride, const affine_work<T>& work) {
-  const tile_order order{pieces_of(work.rows, float_tile::rows),
-                         pieces_of(work.out, float_tile::cols)};
+  const tile_order order = order_of_tiles(function, pieces_of(work.rows, float_tile::rows),
+                                          pieces_of(work.out, float_tile::cols));
   launch(function, policy, {dim3(static_cast<unsigned>(order.count())), dim3(float_tile::threads)},
          affine_float_kernel<T>, inputs, inputs_stride, weight, weight_stride, errors,
          errors_stride, work, order);

@@ -115,8 +115,9 @@ __global__ void __launch_bounds__(mma_tile::threads, 1)
                       const affine_work<T> work, const tile_order order) {
   using tile = mma_tile;
   unsigned char* const shared = dynamic_shared();
-  const tile_order::place place = order.at(blockIdx.x);
-  const index_t first_row = place.row * tile::rows, first_col = place.col * tile::cols;
+  const tile_order::place place = order.at(static_cast<int>(blockIdx.x));
+  const index_t first_row = index_t{place.row} * tile::rows;
+  const index_t first_col = index_t{place.col} * tile::cols;
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
   const int warp_row = warp / 4 * 64, warp_col = warp % 4 * 64;
   const index_t steps = pieces_of(work.in, tile::depth);
@@ -164,7 +165,8 @@ void launch_affine_mma(const char* function, const exec::cuda& policy, const T* 
                        index_t inputs_stride, const T* weight, index_t weight_stride,
                        const T* errors, index_t errors_stride, const affine_work<T>& work) {
   using tile = mma_tile;
-  const tile_order order{pieces_of(work.rows, tile::rows), pieces_of(work.out, tile::cols)};
+  const tile_order order =
+      order_of_tiles(function, pieces_of(work.rows, tile::rows), pieces_of(work.out, tile::cols));
   const auto begins_at = [](const T* data, index_t stride, index_t values) {
     return reinterpret_cast<std::uintptr_t>(data) % (values * sizeof(T)) == 0 &&
            stride % values == 0;

@@ -91,10 +91,10 @@ __device__ inline void affine_producer(const tensor_map& inputs, const tensor_ma
   const int rank = cluster_rank<Cluster>();
   const int steps = static_cast<int>(pieces_of(work.in, tile::depth));
   ring_place at;
-  for (index_t n = cluster_number<Cluster>(); n < order.count(); n += cluster_count<Cluster>()) {
+  for (int n = cluster_number<Cluster>(); n < order.count(); n += cluster_count<Cluster>()) {
     const tile_order::place place = order.at(n);
-    const int row = static_cast<int>((place.row * Cluster + rank) * tile::rows);
-    const int col = static_cast<int>(place.col * tile::cols);
+    const int row = (place.row * Cluster + rank) * tile::rows;
+    const int col = place.col * tile::cols;
     for (int k = 0; k < steps; ++k, at.advance()) {
       unsigned char* const to = stages + at.stage * tile::stage_bytes;
       barrier_wait(&empty[at.stage], at.parity ^ 1);
@@ -140,7 +140,7 @@ __device__ inline void affine_consumer(int group, const affine_work<T>& work,
     }
   };
   ring_place at;
-  for (index_t n = cluster_number<Cluster>(); n < order.count(); n += cluster_count<Cluster>()) {
+  for (int n = cluster_number<Cluster>(); n < order.count(); n += cluster_count<Cluster>()) {
     const tile_order::place place = order.at(n);
     float c[128];
 #pragma unroll
@@ -165,7 +165,7 @@ __device__ inline void affine_consumer(int group, const affine_work<T>& work,
     release(before);
 
     float sum[4] = {};
-    const index_t col = place.col * tile::cols;
+    const index_t col = index_t{place.col} * tile::cols;
     barrier_wait(&full[at.stage], at.parity);
     add_half<T, 0>(sum, c, stages + at.stage * tile::stage_bytes, row, col, work);
     release(at.stage);
@@ -175,7 +175,7 @@ __device__ inline void affine_consumer(int group, const affine_work<T>& work,
     release(at.stage);
     at.advance();
 
-    const index_t token = (place.row * Cluster + rank) * tile::rows + row;
+    const index_t token = (index_t{place.row} * Cluster + rank) * tile::rows + row;
     float* const to = work.partial + place.col * work.rows + token;
     const float upper = sum_of_four_lanes(sum[0] + sum[1]);
     const float lower = sum_of_four_lanes(sum[2] + sum[3]);
@@ -243,10 +243,10 @@ void launch_affine_wgmma(const char* function, const exec::cuda& policy, int mul
                          index_t weight_stride, const T* errors, index_t errors_stride,
                          const affine_work<T>& work) {
   using tile = wgmma_tile;
-  const tile_order order{pieces_of(work.rows, tile::rows * Cluster),
-                         pieces_of(work.out, tile::cols)};
-  const index_t most = multiprocessors / Cluster;
-  const index_t clusters = most < 1 ? 1 : most < order.count() ? most : order.count();
+  const tile_order order = order_of_tiles(function, pieces_of(work.rows, tile::rows * Cluster),
+                                          pieces_of(work.out, tile::cols));
+  const int most = multiprocessors / Cluster;
+  const int clusters = most < 1 ? 1 : most < order.count() ? most : order.count();
   launch(function, policy, cluster_shape(clusters, Cluster, tile::threads, tile::shared_bytes),
          affine_wgmma_kernel<T, Cluster>,
          make_tensor_map(function, inputs, work.rows, work.in, inputs_stride, tile::rows),

@@ -106,12 +106,12 @@ __device__ inline int cluster_rank() {
   return static_cast<int>(blockIdx.x % Cluster);
 }
 template <int Cluster>
-__device__ inline index_t cluster_number() {
-  return blockIdx.x / Cluster;
+__device__ inline int cluster_number() {
+  return static_cast<int>(blockIdx.x / Cluster);
 }
 template <int Cluster>
-__device__ inline index_t cluster_count() {
-  return gridDim.x / Cluster;
+__device__ inline int cluster_count() {
+  return static_cast<int>(gridDim.x / Cluster);
 }
 
 /// All threads of all blocks of the cluster meet.
@@ -126,7 +126,7 @@ using tensor_map = CUtensorMap;
 
 /// Can boxes be taken from a matrix whose rows begin `row_stride` elements apart?
 inline bool tensor_map_takes(const void* data, index_t rows, index_t cols, index_t row_stride) {
-  constexpr index_t most = index_t{1} << 31;
+  constexpr index_t most = index_t{1} << 30;
   return reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && row_stride % 8 == 0 &&
          row_stride >= cols && row_stride < (index_t{1} << 38) && 0 < rows && rows < most &&
          0 < cols && cols < most;

@@ -59,6 +59,7 @@ __global__ void __launch_bounds__(Plan::threads, Plan::blocks)
   if constexpr (Plan::tangent) copy_queries(shared + Plan::query_bytes, a.tangent_q);
   copy_stage(0, first_key);
   if (threadIdx.x < 3) not_finite[threadIdx.x] = 0;
+  cp_async_wait<0>();
   __syncthreads();
 
   const int warp = static_cast<int>(threadIdx.x / 32);
@@ -66,6 +67,7 @@ __global__ void __launch_bounds__(Plan::threads, Plan::blocks)
   const key_range warp_seen = seen_keys(warp_first, Plan::warp_rows, size, a.window);
   const unsigned char* const q = shared + warp * Plan::warp_rows * Plan::head_size * 2;
   attention_warp<Plan> sums;
+  sums.read_queries(q);
   int stage = 0, flag = 0;
   for (int key = first_key; key < seen.end; key += keys) {
     unsigned char* const k = shared + Plan::stages_at + stage * Plan::stage_bytes;
@@ -147,7 +149,7 @@ void launch_tensor_attention(const char* function, const exec::cuda& policy,
     if (a.head_size <= 64)
       with(attention_plan<T, 64, 64, 2, 64, 4, 2, false>{});
     else if (a.head_size <= 128)
-      with(attention_plan<T, 128, 128, 2, 64, 4, 2, false>{});
+      with(attention_plan<T, 128, 128, 2, 48, 4, 2, false>{});
     else
       with(attention_plan<T, 256, 256, 1, 32, 8, 1, false>{});
   }

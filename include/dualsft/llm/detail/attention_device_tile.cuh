@@ -34,6 +34,26 @@ __device__ inline int tile_offset(int row, int piece) {
   return row * (2 * Columns) + ((piece ^ (row & 7)) << 4);
 }
 
+/// Where the lanes of a warp find what ldmatrix takes, in tiles of rows of `Columns` values: one address for
+/// each of the eight pieces that swap places; all others are a constant away, which costs no instruction.
+template <int Columns>
+class operand_places {
+ public:
+  /// \param row, piece  this lane's, of four 8 x 8 matrices at the tile's beginning; piece is 0 or 1
+  __device__ operand_places(const unsigned char* tile, int row, int piece) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) at_[i] = tile + tile_offset<Columns>(row, 2 * i + piece);
+  }
+
+  /// \param rows, pieces  how far on: multiples of 8 and of 2
+  __device__ const unsigned char* at(int rows, int pieces) const {
+    return at_[pieces % 8 / 2] + (rows * (2 * Columns) + pieces / 8 * 128);
+  }
+
+ private:
+  const unsigned char* at_[4];
+};
+
 /// body(offset in the tile, row, piece) for the thread's share of a tile.
 template <int Rows, int Columns, int Threads, class Body>
 __device__ inline void for_own_pieces(const Body& body) {

@@ -19,6 +19,9 @@ struct attention_plan {
   static constexpr int rows = Warps * warp_rows;
   static constexpr int blocks = Blocks;  ///< on a multiprocessor at a time
   static constexpr bool tangent = Tangent;
+  /// Whether a warp holds q in registers: shared memory is the narrowest place, and this takes a twelfth
+  /// from it.
+  static constexpr bool keeps_q = Tangent && RowTiles == 1 && HeadSize <= 128;
 
   // Shared memory, in bytes: q, its tangent; then two stages of k, v, their tangents.
   static constexpr int query_bytes = 2 * rows * head_size, key_bytes = 2 * keys * head_size;
@@ -79,19 +82,31 @@ struct attention_warp {
   float o[M][C][4] = {}, u[U][C][4] = {};
   float top[M][2], l[M][2] = {}, w[U][2] = {}, c[U][2] = {};  // top: m log2(e)
   float z[M][N][4], rz[U][N][4];                              // scores, then e; R{scores}, then x
+  std::uint32_t own_q[Plan::keeps_q ? Plan::head_size / 16 : 1][M][4];
 
   __device__ attention_warp() {
     for (auto& rows : top) rows[0] = rows[1] = -INFINITY;
+  }
+
+  /// q is there, and stays.
+  __device__ void read_queries(const unsigned char* q) {
+    if constexpr (Plan::keeps_q) {
+      const int lane = static_cast<int>(threadIdx.x % 32);
+      const operand_places<Plan::head_size> places(q, lane % 16, lane / 16);
+#pragma unroll
+      for (int d = 0; d < Plan::head_size / 16; ++d)
+#pragma unroll
+        for (int m = 0; m < M; ++m)
+          dualsft::detail::ldmatrix_x4(own_q[d][m], places.at(16 * m, 2 * d));
+    }
   }
 
   /// z = q k^T, R{z} = R{q} k^T + q R{k}^T, unscaled.
   __device__ void scores(const unsigned char* q, const unsigned char* k) {
     using namespace dualsft::detail;
     const int lane = static_cast<int>(threadIdx.x % 32);
-    const int q_row = lane % 16, q_piece = lane / 16;
-    const int k_row = lane % 8 + lane / 16 * 8, k_piece = lane / 8 % 2;
-    const unsigned char* const tangent_q = q + Plan::query_bytes;
-    const unsigned char* const tangent_k = k + Plan::key_bytes + Plan::value_bytes;
+    const operand_places<Plan::head_size> q_places(q, lane % 16, lane / 16);
+    const operand_places<Plan::head_size> k_places(k, lane % 8 + lane / 16 * 8, lane / 8 % 2);
     clear(z);
     if constexpr (tangent) clear(rz);
 #pragma unroll
@@ -99,19 +114,22 @@ struct attention_warp {
       std::uint32_t a[M][4], ra[U][4];
 #pragma unroll
       for (int m = 0; m < M; ++m) {
-        const int at = tile_offset<Plan::head_size>(16 * m + q_row, 2 * d + q_piece);
-        ldmatrix_x4(a[m], q + at);
-        if constexpr (tangent) ldmatrix_x4(ra[m], tangent_q + at);
+        const unsigned char* const at = q_places.at(16 * m, 2 * d);
+        if constexpr (Plan::keeps_q)
+          for (int i = 0; i < 4; ++i) a[m][i] = own_q[d][m][i];
+        else
+          ldmatrix_x4(a[m], at);
+        if constexpr (tangent) ldmatrix_x4(ra[m], at + Plan::query_bytes);
       }
 #pragma unroll
       for (int n = 0; n < N; n += 2) {
-        const int at = tile_offset<Plan::head_size>(8 * n + k_row, 2 * d + k_piece);
+        const unsigned char* const at = k_places.at(8 * n, 2 * d);
         std::uint32_t b[4];
-        ldmatrix_x4(b, k + at);
+        ldmatrix_x4(b, at);
         multiply(z, a, b, n);
         if constexpr (tangent) {
           multiply(rz, ra, b, n);
-          ldmatrix_x4(b, tangent_k + at);
+          ldmatrix_x4(b, at + Plan::stage_bytes / 2);
           multiply(rz, a, b, n);
         }
       }
@@ -202,7 +220,7 @@ struct attention_warp {
   __device__ void values(const unsigned char* v) {
     using namespace dualsft::detail;
     const int lane = static_cast<int>(threadIdx.x % 32);
-    const unsigned char* const tangent_v = v + Plan::key_bytes + Plan::value_bytes;
+    const operand_places<Plan::columns> places(v, lane % 16, lane / 16);
 #pragma unroll
     for (int k = 0; k < N / 2; ++k) {
       std::uint32_t e[M][4], x[U][4];
@@ -210,13 +228,13 @@ struct attention_warp {
       if constexpr (tangent) pack(x, rz, k);
 #pragma unroll
       for (int n = 0; n < C; n += 2) {
-        const int at = tile_offset<Plan::columns>(16 * k + lane % 16, n + lane / 16);
+        const unsigned char* const at = places.at(16 * k, n);
         std::uint32_t b[4];
-        ldmatrix_x4_transposed(b, v + at);
+        ldmatrix_x4_transposed(b, at);
         multiply(o, e, b, n);
         if constexpr (tangent) {
           multiply(u, x, b, n);
-          ldmatrix_x4_transposed(b, tangent_v + at);
+          ldmatrix_x4_transposed(b, at + Plan::stage_bytes / 2);
           multiply(u, e, b, n);
         }
       }
@@ -227,7 +245,7 @@ struct attention_warp {
   /// that no other row multiplies them by a weight of zero.
   __device__ void add_not_finite(const tile_place& place, const unsigned char* v) {
     const int t = static_cast<int>(threadIdx.x % 4);
-    const unsigned char* const tangent_v = v + Plan::key_bytes + Plan::value_bytes;
+    const unsigned char* const tangent_v = v + Plan::stage_bytes / 2;
     for (int j = 0; j < Plan::keys; ++j)
 #pragma unroll
       for (int n = 0; n < C; ++n) {

@@ -243,6 +243,14 @@ inline cudaError_t cudaMemsetAsync(void* at, int value, std::size_t bytes,
   if (bytes > 0) played::enqueue(stream, [=] { std::memset(at, value, bytes); });
   return cudaSuccess;
 }
+inline cudaError_t cudaMemset2DAsync(void* at, std::size_t pitch, int value, std::size_t width,
+                                     std::size_t height, cudaStream_t stream = nullptr) {
+  played::enqueue(stream, [=] {
+    for (std::size_t row = 0; row < height; ++row)
+      std::memset(static_cast<char*>(at) + row * pitch, value, width);
+  });
+  return cudaSuccess;
+}
 inline cudaError_t cudaMemset(void* at, int value, std::size_t bytes) {
   return cudaMemsetAsync(at, value, bytes);
 }
@@ -431,6 +439,19 @@ inline void run_grid(dim3 grid, dim3 threads, std::size_t shared_bytes, std::siz
     poison_shared_memory(shared_bytes, cluster);
     block::running().run(body, seed + i, at, cluster);
   }
+}
+
+}  // namespace played
+
+namespace played {
+
+/// kernel<<<blocks, threads>>>(arguments...), as launch(kernel, blocks, threads)(arguments...).
+template <class... Parameters>
+auto launch(void (*kernel)(Parameters...), dim3 blocks, dim3 threads) {
+  return [=](const std::type_identity_t<std::remove_cvref_t<Parameters>>&... arguments) {
+    const cudaLaunchConfig_t config{blocks, threads, 0, nullptr, nullptr, 0};
+    cudaLaunchKernelEx(&config, kernel, arguments...);
+  };
 }
 
 }  // namespace played

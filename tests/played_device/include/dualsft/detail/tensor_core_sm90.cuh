@@ -39,12 +39,12 @@ int cluster_rank() {
   return static_cast<int>(threadIdx.y);
 }
 template <int Cluster>
-index_t cluster_number() {
-  return blockIdx.x;
+int cluster_number() {
+  return static_cast<int>(blockIdx.x);
 }
 template <int Cluster>
-index_t cluster_count() {
-  return gridDim.x;
+int cluster_count() {
+  return static_cast<int>(gridDim.x);
 }
 inline void cluster_sync() {
   __syncthreads();
@@ -192,7 +192,7 @@ inline void barrier_wait(phase_barrier* barrier, unsigned parity) {
 }
 
 inline bool tensor_map_takes(const void* data, index_t rows, index_t cols, index_t row_stride) {
-  constexpr index_t most = index_t{1} << 31;
+  constexpr index_t most = index_t{1} << 30;
   return reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && row_stride % 8 == 0 &&
          row_stride >= cols && row_stride < (index_t{1} << 38) && 0 < rows && rows < most &&
          0 < cols && cols < most;

@@ -1,0 +1,325 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Everything that needs a CUDA device, in under ten minutes on 16 cores: see `bench/gpu.sh help`
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
+
+help() {
+  cat <<'TEXT'
+usage: ./build.sh gpu [FILTER] [--only STEP[,STEP...]]
+
+Builds with plain nvcc what the steps need (left out if nothing changed), then runs, in this order:
+
+  tests     tests/cuda, the example cuda_scores        -> docs/results/gpu_tests.txt
+  bench     bench/*_bench.cu                           -> docs/results/gpu_NAME.json
+  compare   bench/compare_gpu.py, where PyTorch is     -> docs/results/gpu_pytorch.json
+  ladder    bench/ladder/*.cu                          -> docs/results/gpu_ladder_NAME.json
+  sanitize  the tests at small sizes under memcheck, racecheck and initcheck
+                                                       -> docs/results/gpu_sanitize.txt
+
+FILTER: programs whose name contains it. --only build stops before the first step. A failure does not
+stop the rest; the status is 0 only if everything ran and passed. Ends with docs/results/gpu_summary.md.
+
+Environment:
+  GPU_SECONDS   time in all (default 580); what finds none left is named and counts as a failure
+  CUDA_ARCH     such as sm_80, instead of the device's own
+  OUT           an extra folder that results are copied to after every step: the summary, the texts and
+                gpu_results.tar.gz, which holds all of them and the logs of what failed
+Needs nvcc, doctest and Google Benchmark; the latter two from build/gpu_parts (./build.sh gpu-parts)
+where they are not installed.
+TEXT
+}
+
+say() { printf '== %s (%d s)\n' "$*" "$SECONDS"; }
+die() {
+  printf 'gpu: %s\n' "$*" >&2
+  exit 1
+}
+
+filter=''
+steps=tests,bench,compare,ladder,sanitize
+while (($# > 0)); do
+  case $1 in
+    --only)
+      (($# > 1)) || die "--only needs a list of steps"
+      steps=$2
+      shift
+      ;;
+    --only=*) steps=${1#--only=} ;;
+    help | -h | --help)
+      help
+      exit
+      ;;
+    -*) die "unknown option '$1' (see: ./build.sh gpu help)" ;;
+    *) filter=$1 ;;
+  esac
+  shift
+done
+for step in ${steps//,/ }; do
+  [[ " build tests bench compare ladder sanitize " == *" $step "* ]] || die "unknown step '$step'"
+done
+wants() { [[ ,$steps, == *,$1,* ]]; }
+named() { [[ $1 == *"$filter"* ]]; }
+built() { [[ $1 == *"$filter"* && -x $out/$1 ]]; }
+
+# ---- the place ------------------------------------------------------------------------------------
+
+out=build/gpu
+parts=$PWD/build/gpu_parts
+results=docs/results
+total_seconds=${GPU_SECONDS:-580}
+mkdir -p "$out" "$results"
+
+nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
+[[ -x $nvcc ]] || die "there is no nvcc here"
+toolkit=$(cd "$(dirname "$(readlink -f "$nvcc")")/.." && pwd)
+sanitizer=$(command -v compute-sanitizer || echo "$toolkit/bin/compute-sanitizer")
+
+of_device() { nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null | head -n 1; }
+capability=$(of_device compute_cap)
+architecture=("-arch=${CUDA_ARCH:-native}")
+# Without a device to run on, what is built is at least what an H100 or H200 would get.
+if [[ -z ${CUDA_ARCH:-} && ${capability:-9.0} == 9.0 ]]; then
+  architecture=(-gencode "arch=compute_90a,code=sm_90a")
+fi
+
+commit=$(git describe --always --dirty --abbrev=12 2>/dev/null || cat "$parts/commit" 2>/dev/null)
+export DUALSFT_COMMIT=${DUALSFT_COMMIT:-${commit:-unknown}}
+DUALSFT_DRIVER=$(of_device driver_version)
+DUALSFT_CLOCKS=$(of_device clocks.max.sm,clocks.max.mem,power.limit)
+export DUALSFT_DRIVER DUALSFT_CLOCKS
+
+failed=()
+left() { echo $((total_seconds - SECONDS)); }
+
+# One job per core, but no more than memory carries: nvcc takes up to 2 GB.
+most_jobs() {
+  local cores memory
+  cores=$(nproc)
+  memory=$(awk '/^MemAvailable/ {print int($2 / 2000000)}' /proc/meminfo)
+  ((memory >= 1)) || memory=1
+  echo $((cores < memory ? cores : memory))
+}
+
+publish() {
+  [[ -n ${OUT:-} && -d ${OUT:-} ]] || return 0
+  local logs=()
+  mapfile -t logs < <(find "$out" -name '*.log' -size +0)
+  tar -czf "$OUT/gpu_results.tar.gz" "$results"/gpu_* ${logs[@]+"${logs[@]}"} 2>/dev/null
+  cp "$results"/gpu_*.txt "$results"/gpu_summary.md "$OUT/" 2>/dev/null
+  return 0
+}
+
+# ---- building -------------------------------------------------------------------------------------
+
+# name, source, what else it is linked with
+programs() {
+  local source
+  if wants tests || wants sanitize || wants build; then
+    for source in tests/cuda/*_test.cu; do
+      echo "$(basename "$source" .cu) $source $out/main.o"
+    done
+    echo "cuda_scores examples/cuda_scores/cuda_scores.cu"
+  fi
+  if wants bench || wants build; then
+    for source in bench/*_bench.cu; do echo "$(basename "$source" .cu) $source benchmark"; done
+  fi
+  if wants ladder || wants build; then
+    for source in bench/ladder/*.cu; do
+      echo "ladder_$(basename "$source" .cu) $source benchmark"
+    done
+  fi
+}
+
+flags=(-std=c++20 -O3 -DNDEBUG "${architecture[@]}" --expt-relaxed-constexpr -I include -I bench
+  -I "$parts" -I "$parts/eigen3" -I /usr/include/eigen3)
+links=(-lcublasLt -Xlinker "-rpath=$toolkit/lib64:$parts/lib")
+[[ ! -d $parts/lib ]] || links+=(-L "$parts/lib")
+
+compile() { # NAME SOURCE [main.o | benchmark]
+  local extra=()
+  case ${3:-} in
+    benchmark) extra=(-lbenchmark) ;;
+    ?*) extra=("$3") ;;
+  esac
+  # What is only a baseline may come from newer headers than the toolkit's.
+  if [[ $1 == topk_bench && -d $parts/cccl ]]; then extra+=(-I "$parts/cccl"); fi
+  "$nvcc" "${flags[@]}" "$2" ${extra[@]+"${extra[@]}"} "${links[@]}" -o "$out/$1" \
+    >"$out/$1.build.log" 2>&1 || rm -f "$out/$1"
+}
+
+build() {
+  say "building for ${architecture[*]}"
+  local newest name source extra running=0 most
+  most=$(most_jobs)
+  newest=$(find include tests/cuda bench examples/cuda_scores \( -name '*.cu*' -o -name '*.hpp' \) \
+    -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2-)
+  if [[ ! $out/main.o -nt $newest ]] && { wants tests || wants sanitize || wants build; }; then
+    "$nvcc" "${flags[@]}" -c tests/cuda/main.cu -o "$out/main.o" >"$out/main.log" 2>&1 ||
+      failed+=("building main.cu")
+  fi
+  while read -r name source extra; do
+    named "$name" || continue
+    [[ -e $source ]] || continue
+    [[ ! $out/$name -nt $newest ]] || continue
+    if ((running >= most)); then
+      wait -n
+      running=$((running - 1))
+    fi
+    compile "$name" "$source" "$extra" &
+    running=$((running + 1))
+  done < <(programs)
+  wait
+  while read -r name source extra; do
+    named "$name" || continue
+    [[ -e $source && ! -x $out/$name ]] || continue
+    failed+=("building $name")
+    printf '%s does not compile:\n' "$source"
+    grep -m 5 -A 3 -iE 'error|fatal|undefined' "$out/$name.build.log"
+  done < <(programs)
+}
+
+# ---- running --------------------------------------------------------------------------------------
+
+# run LIMIT NAME COMMAND...: quiet unless it fails; sets verdict
+run() {
+  local limit=$1 name=$2 log status=0 begin=$SECONDS
+  shift 2
+  log=$out/$name.log
+  if (($(left) < 5)); then
+    verdict="NOT RUN: no time left"
+    failed+=("$name (not run)")
+    return
+  fi
+  ((limit <= $(left))) || limit=$(left)
+  timeout -k 5 "$limit" "$@" >"$log" 2>&1 || status=$?
+  case $status in
+    0) verdict="passed ($((SECONDS - begin)) s)" ;;
+    77) verdict="SKIPPED: $(tail -n 1 "$log")" ;;
+    124 | 137) verdict="FAILED: stopped after $limit s" ;;
+    *) verdict="FAILED (status $status)" ;;
+  esac
+  if ((status != 0)); then
+    failed+=("$name")
+    tail -n 15 "$log" | cut -c 1-200
+  fi
+  printf '   %-32s %s\n' "$name" "$verdict"
+}
+
+heading() {
+  printf 'device %s, driver %s, commit %s, %s\n' "$(of_device name)" "$DUALSFT_DRIVER" \
+    "$DUALSFT_COMMIT" "$(date -u +%FT%TZ)"
+}
+
+tests() {
+  say "tests"
+  local program name report=$results/gpu_tests.txt
+  heading >"$report"
+  for program in tests/cuda/*_test.cu examples/cuda_scores/cuda_scores.cu; do
+    name=$(basename "$program" .cu)
+    built "$name" || continue
+    run 100 "$name" "$out/$name"
+    printf '%-32s %s  %s\n' "$name" "$verdict" \
+      "$(grep -E 'test cases|skipped|selected' "$out/$name.log" | tail -n 1)" >>"$report"
+    grep -E 'MESSAGE: skipped|skipped:' "$out/$name.log" | sort -u | sed 's/^/    /' >>"$report"
+  done
+  publish
+}
+
+# measured FOLDER_NAME PREFIX LIMIT SOURCE...: programs of Google Benchmark
+measured() {
+  local kind=$1 prefix=$2 limit=$3 source name json
+  shift 3
+  say "$kind"
+  for source in "$@"; do
+    name=$prefix$(basename "$source" .cu)
+    built "$name" || continue
+    json=$results/gpu_${name%_bench}.json
+    rm -f "$json"
+    run "$limit" "$name" "$out/$name" --benchmark_out="$json" --benchmark_out_format=json
+    [[ -s $json ]] || rm -f "$json"
+    publish
+  done
+}
+
+compare() {
+  say "PyTorch"
+  if ! python3 -c 'import torch' 2>/dev/null; then
+    echo "   left out: python3 has no PyTorch here"
+    failed+=("compare (no PyTorch)")
+    return
+  fi
+  run 150 compare_gpu python3 bench/compare_gpu.py "$results/gpu_pytorch.json"
+  publish
+}
+
+sanitize() {
+  say "sanitizers"
+  local report=$results/gpu_sanitize.txt source name tool log running=0 limit=150
+  if [[ ! -x $sanitizer ]]; then
+    echo "   left out: there is no compute-sanitizer here"
+    failed+=("sanitize (no compute-sanitizer)")
+    return
+  fi
+  heading >"$report"
+  ((limit <= $(left))) || limit=$(left)
+  if ((limit < 10)); then
+    echo "   not run: no time left"
+    failed+=("sanitize (not run)")
+    return
+  fi
+  for source in tests/cuda/*_test.cu; do
+    name=$(basename "$source" .cu)
+    built "$name" || continue
+    for tool in memcheck racecheck initcheck; do
+      if ((running >= 8)); then
+        wait -n
+        running=$((running - 1))
+      fi
+      (
+        log=$out/$name.$tool.log
+        DUALSFT_SMALL=1 timeout -k 5 "$limit" "$sanitizer" --tool "$tool" --error-exitcode 1 \
+          "$out/$name" >"$log" 2>&1
+        echo "$?" >"$log.status"
+      ) &
+      running=$((running + 1))
+    done
+  done
+  wait
+  local status verdict
+  for log in "$out"/*check.log; do
+    name=$(basename "$log" .log)
+    [[ -e $log.status ]] || continue
+    status=$(<"$log.status")
+    rm -f "$log.status"
+    case $status in
+      0) verdict=clean ;;
+      77) verdict="SKIPPED: no device" ;;
+      124 | 137) verdict="FAILED: stopped after $limit s" ;;
+      *) verdict="FAILED: $(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY|rror' "$log" | tail -n 1)" ;;
+    esac
+    [[ $status == 0 ]] || failed+=("$name")
+    printf '%-44s %s\n' "$name" "$verdict" | tee -a "$report" | sed 's/^/   /'
+  done
+  publish
+}
+
+build
+if [[ $steps == build ]]; then
+  ((${#failed[@]} == 0)) || die "failed: ${failed[*]}"
+  say "everything compiles; nothing was run"
+  exit
+fi
+[[ -n $capability || -e /dev/nvidiactl ]] || die "this machine has no CUDA device; --only build compiles"
+! wants tests || tests
+! wants bench || measured benchmarks '' 90 bench/*_bench.cu
+! wants compare || compare
+! wants ladder || measured ladders ladder_ 45 bench/ladder/*.cu
+! wants sanitize || sanitize
+
+say "summary"
+python3 bench/gpu_table.py "$results" >"$results/gpu_summary.md" || failed+=("gpu_table")
+cat "$results/gpu_summary.md"
+publish
+echo "results: $(printf '%s ' "$results"/gpu_*)"
+((${#failed[@]} == 0)) || die "failed: $(printf '%s; ' "${failed[@]}")"
