@@ -14,7 +14,9 @@
 using namespace dualsft;
 using namespace dualsft::llm;
 using namespace dualsft::testing;
-using dualsft::detail::device_array;
+namespace core = dualsft::detail;
+namespace pieces = dualsft::llm::detail;
+using core::device_array;
 
 namespace {
 
@@ -66,6 +68,9 @@ template <class T>
 device_array<T> on_device(const exec::cuda& policy, const std::vector<T>& values) {
   return {policy, std::span<const T>(values)};
 }
+device_array<index_t> on_device(const exec::cuda& policy, std::span<const index_t> values) {
+  return {policy, values};
+}
 
 /// A transformer whose parameters and direction lie on the device, float.
 class device_transformer {
@@ -81,7 +86,7 @@ class device_transformer {
         products_(workspace_.view()) {}
 
   /// <g_i, direction> of every example.
-  std::vector<double> forward_derivatives(const detail::packed_tokens& tokens, index_t batch) {
+  std::vector<double> forward_derivatives(const pieces::packed_tokens& tokens, index_t batch) {
     const index_t count = tokens.size();
     const auto ids = on_device(policy_, tokens.ids), starts = on_device(policy_, tokens.starts);
     positions_ = on_device(policy_, tokens.positions);
@@ -112,7 +117,7 @@ class device_transformer {
   void add(const affine_trace<float>& trace, const device_array<double>& scores,
            ghost_workspace& space) {
     const matrix a(policy_, trace.inputs), e(policy_, trace.output_gradients);
-    const auto examples = on_device(policy_, {trace.examples.begin(), trace.examples.end()});
+    const auto examples = on_device(policy_, trace.examples);
     const tangent_linear<float> p = linear(trace.weight, trace.bias);
     add_ghost_scores(policy_, device_affine_trace<float>{a.all(), e.all(), examples.view()}, p.rate,
                      p.bias_rate, scores.view(), space);
@@ -120,15 +125,15 @@ class device_transformer {
   void add(const embedding_trace<float>& trace, const device_array<double>& scores,
            ghost_workspace& space) {
     const matrix e(policy_, trace.output_gradients);
-    const auto ids = on_device(policy_, {trace.ids.begin(), trace.ids.end()});
-    const auto examples = on_device(policy_, {trace.examples.begin(), trace.examples.end()});
+    const auto ids = on_device(policy_, trace.ids);
+    const auto examples = on_device(policy_, trace.examples);
     add_ghost_scores(policy_, device_embedding_trace<float>{ids.view(), e.all(), examples.view()},
                      rows(trace.weight).tangents, scores.view(), space);
   }
   void add(const scale_trace<float>& trace, const device_array<double>& scores,
            ghost_workspace& space) {
     const matrix x(policy_, trace.inputs), e(policy_, trace.output_gradients);
-    const auto examples = on_device(policy_, {trace.examples.begin(), trace.examples.end()});
+    const auto examples = on_device(policy_, trace.examples);
     add_ghost_scores(policy_, device_scale_trace<float>{x.all(), e.all(), examples.view()},
                      norm(trace.weight).rate, scores.view(), space);
   }
@@ -164,19 +169,18 @@ class device_transformer {
         g(policy_, 2 * count, config_.mlp_width), u(policy_, 2 * count, config_.mlp_width),
         y(policy_, 2 * count, config_.width);
     const index_t window = config_.windows[static_cast<std::size_t>(l)];
-    const detail::rotation_table<float> turns(window > 0 ? config_.local_rope : config_.rope,
+    const pieces::rotation_table<float> turns(window > 0 ? config_.local_rope : config_.rope,
                                               config_.head_size, count);
     const auto cosines = on_device(policy_, turns.cosines), sines = on_device(policy_, turns.sines);
     const tangent_rotation<index_t> rotation{positions_.view(),
                                              {cosines.data(), count, config_.head_size / 2},
                                              {sines.data(), count, config_.head_size / 2}};
     const auto mapped = [&](index_t weight, index_t bias, const matrix& from, const matrix& to,
-                            dualsft::detail::product_into how =
-                                dualsft::detail::product_into::overwrite) {
+                            core::product_into how = core::product_into::overwrite) {
       linear_tangent(policy_, products_, linear(weight, bias), from.halves(), to.halves(), how);
     };
     const auto add_output = [&](index_t weight, index_t bias, index_t post, const matrix& from) {
-      if (post < 0) return mapped(weight, bias, from, h, dualsft::detail::product_into::add);
+      if (post < 0) return mapped(weight, bias, from, h, core::product_into::add);
       mapped(weight, bias, from, y);
       add_post_tangent(policy_, y.halves(), norm(post), h.halves());
     };
@@ -232,7 +236,7 @@ class device_transformer {
   device_array<float> theta_, direction_;
   device_array<index_t> positions_;
   device_array<unsigned char> workspace_;
-  dualsft::detail::device_products products_;
+  core::device_products products_;
 };
 
 }  // namespace
@@ -270,12 +274,11 @@ TEST_CASE("forward derivatives and ghost scores of whole transformers") {
     truth.forward_derivatives(examples, p, expected);
     device_transformer device(policy, config, theta, direction);
     std::vector<double> found;
-    detail::for_each_chunk(*corpus, examples, 1 << 20, [&](const detail::packed_tokens& tokens) {
+    pieces::for_each_chunk(*corpus, examples, 1 << 20, [&](const pieces::packed_tokens& tokens) {
       found = device.forward_derivatives(tokens, corpus->size());
     });
     const device_array<double> scores(policy, corpus->size());
-    dualsft::detail::cuda_check(cudaMemsetAsync(scores.data(), 0, scores.bytes(), policy.stream),
-                                "test");
+    core::cuda_check(cudaMemsetAsync(scores.data(), 0, scores.bytes(), policy.stream), "test");
     ghost_workspace space(policy, 1000, 1000, corpus->size());
     model.traces(examples, [&](const auto& trace) { device.add(trace, scores, space); });
     space.check(policy);
