@@ -19,7 +19,7 @@ struct attention_plan {
   static constexpr int rows = Warps * warp_rows;
   static constexpr int blocks = Blocks;  ///< on a multiprocessor at a time
   static constexpr bool tangent = Tangent;
-  /// Whether a warp holds q in registers: shared memory is the narrowest place, and this takes a tenth
+  /// Whether a warp holds q in registers: shared memory is the narrowest place, and is spared a tenth
   /// of its loads.
   static constexpr bool keeps_q = Tangent && RowTiles == 1 && HeadSize <= 128;
 
