@@ -205,6 +205,8 @@ run() {
   if (($(left) < 5)); then
     verdict="NOT RUN: no time left"
     failed+=("$name (not run)")
+    : >"$log"
+    printf '   %-32s %s\n' "$name" "$verdict"
     return
   fi
   ((limit <= $(left))) || limit=$(left)
