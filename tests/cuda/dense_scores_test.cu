@@ -113,8 +113,13 @@ void check_against_reference(index_t rows, index_t columns, layout_of_rows how, 
   const exec::cuda policy = stream.policy();
   const problem<T, V> given(rows, columns, how, kind);
   const on_device<T, V> there(policy, given);
+  int turn = static_cast<int>(rows % 2);
   for (const score_order order : orders)
     for (const step_geometry step : steps) {
+      // Played by a processor, a large shape takes one step, and only orders that wait for sums.
+      const bool waits = order == score_order::diagonal || order == score_order::joint;
+      const bool large = rows * columns > 40'000 || rows > 2000;
+      if (is_small_run() && large && (!waits || ++turn % 2 == 0)) continue;
       CAPTURE(rows);
       CAPTURE(columns);
       CAPTURE(how.lead);
@@ -151,12 +156,13 @@ TEST_CASE("every cut of the work gives the definition's scores") {
   // Rows decide how many blocks share a panel and how wide it is; 16 columns (8 in double) or more of
   // a panel, several panels per cluster, several tiles and chunks.
   const std::vector<std::array<index_t, 2>> shapes = {
-      {1, 1},     {2, 3},     {31, 33},   {33, 31},   {256, 64},  {257, 65},  {513, 1030},
-      {1025, 67}, {2100, 70}, {4096, 66}, {4100, 40}, {8193, 17}, {16385, 9}, {700, 2050}};
-  constexpr layout_of_rows packed{0, 0}, padded{0, 0}, odd{1, 3};
+      {1, 1},     {2, 3},      {31, 33},   {33, 31},   {256, 64},
+      {257, 65},  {513, 1030}, {513, 40},  {1025, 67}, {2100, 70},
+      {4096, 66}, {4100, 40},  {8193, 17}, {16385, 9}, {10, 2050}};
+  constexpr layout_of_rows packed{0, 0}, odd{1, 3};
   for (const auto& [rows, columns] : shapes) {
     // A gap that makes rows begin at 16 bytes, whatever their length.
-    const layout_of_rows aligned{padded.lead, (4 - columns % 4) % 4 + 4};
+    const layout_of_rows aligned{0, (4 - columns % 4) % 4 + 4};
     check_against_reference<float, float>(rows, columns, aligned, spread::normal);
     check_against_reference<float, double>(rows, columns, odd, spread::normal);
   }

@@ -29,8 +29,9 @@
 ///   sums (about 1.5 us); 32 KiB under way are enough to keep the memory busy.
 /// - An element is converted to double twice and enters three to six operations there. At 4.9 elements
 ///   per clock and multiprocessor that is 62 % of the conversions (16 a clock), and less of the rest.
-/// - Narrower panels need no more clusters but twice the pages per byte: a row of 1e6 floats spans two
-///   pages of memory, and every row of a panel lies in another.
+/// - Every row of a panel lies in a page of memory of its own (a row of 1e6 floats takes two of 2 MiB),
+///   so each visit costs a look-up, 130 million per second and multiprocessor. What these cost is the
+///   part that paper does not tell; narrower panels would need twice as many.
 namespace dualsft::detail {
 
 /// Where things lie in a block's shared memory.
@@ -251,26 +252,26 @@ __global__ void __launch_bounds__(dense_panel_threads, 1)
     });
     cluster_wait();
 
-    if (thread < width) {
-      finished_column out;
-      if (finishes) {
-        double g = 0, q = 0;
-        for (int r = 0; r < walk.cluster; ++r) {
-          g += memory.inbox[parity][0][r][thread];
-          if constexpr (Quadratic) q += memory.inbox[parity][kinds - 1][r][thread];
-        }
-        column_sums mine;
-        out = finish_device_column(vectors.rule, v, d, hg, g, q, j, mine);
-        if (rank == 0) {  // every block has the same
-          memory.facts[thread].add(mine);
-          scores[j * scores_stride] = out.score;
-        }
+    finished_column out;
+    column_sums found;
+    if (finishes) {
+      double g = 0, q = 0;
+      for (int r = 0; r < walk.cluster; ++r) {
+        g += memory.inbox[parity][0][r][thread];
+        if constexpr (Quadratic) q += memory.inbox[parity][kinds - 1][r][thread];
       }
+      out = finish_device_column(vectors.rule, v, d, hg, g, q, j, found);
+    }
+    if (thread < width) {
       memory.a[thread] = out.a;
       memory.b[thread] = out.b;
       memory.weights[thread] = out.weight;
     }
     __syncthreads();
+    if (finishes && rank == 0) {  // every block has the same; and nobody waits for this
+      memory.facts[thread].add(found);
+      scores[j * scores_stride] = out.score;
+    }
     double a[size], b[size] = {};
 #pragma unroll
     for (int e = 0; e < size; ++e) {
