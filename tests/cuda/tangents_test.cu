@@ -357,7 +357,7 @@ namespace {
 
 enum class biases { none, some };
 
-template <class T>
+template <class T, class Y = T>
 void check_linear(index_t rows, index_t in, index_t out, biases biased, product_into how, lie lies,
                   lie map_lies) {
   CAPTURE(rows);
@@ -369,11 +369,12 @@ void check_linear(index_t rows, index_t in, index_t out, biases biased, product_
                                         dualsft::detail::device_products::advised_workspace_bytes);
   dualsft::detail::device_products products(workspace.view());
   const std::vector<T> x = filled<T>(2 * rows * in, 12), w = filled<T>(2 * out * in, 13);
-  const std::vector<T> b = filled<T>(2 * out, 14), before = filled<T>(2 * rows * out, 15);
+  const std::vector<T> b = filled<T>(2 * out, 14);
+  const std::vector<Y> before = filled<Y>(2 * rows * out, 15);
   const auto bias = copied(policy, b);
   // P first, as it stands on the left.
   const device_rows<T> x_rows(policy, rows, in, lies, x), map(policy, out, in, map_lies, w);
-  const device_rows<T> y_rows(policy, rows, out, lies, before);
+  const device_rows<Y> y_rows(policy, rows, out, lies, before);
   tangent_linear<T> m{map.read().tangents, map.read().values};
   const index_t weight_at = out, rate_at = 0;  // rows of w
   const vector_view<T, device_space> all = bias.view();
@@ -389,7 +390,7 @@ void check_linear(index_t rows, index_t in, index_t out, biases biased, product_
         sum += term;
         size += std::fabs(term);
       };
-      const auto at = [&](const std::vector<T>& from, index_t i) {
+      const auto at = [&](const auto& from, index_t i) {
         return static_cast<double>(convert_float<float>(from[static_cast<std::size_t>(i)]));
       };
       if (how == product_into::add) add(at(before, t * out + o));
@@ -405,7 +406,7 @@ void check_linear(index_t rows, index_t in, index_t out, biases biased, product_
   // one or two more of a partial sum, which is at most `terms`.
   const bool once =
       lies.beside && map_lies.beside && !(biased == biases::some && how == product_into::add);
-  const double more = once ? 0 : 2 * unit<T> * 0x1p24;
+  const double more = once ? 0 : 2 * unit<Y> * 0x1p24;
   check_rounded(y_rows.to_host(), expected, terms, static_cast<double>(2 * in + 2) + more);
   CHECK(first_difference(x_rows.to_host(), x) == -1);
 }
@@ -419,6 +420,8 @@ TEST_CASE_TEMPLATE("linear maps", T, float, bfloat16, float16) {
         for (const lie map_lies : {lie{}, lie{true, 0, 0}})
           check_linear<T>(5, 24, 16, biased, how, lies, map_lies);
   check_linear<T>(1, 8, 8, biases::some, product_into::overwrite, {}, {});
+  check_linear<T, float>(3, 16, 24, biases::some, product_into::add, {}, {});
+  check_linear<T, float>(3, 16, 24, biases::some, product_into::overwrite, {true, 0, 0}, {});
   check_linear<T>(1, 8, 8, biases::none, product_into::add, {true, 0, 0}, {true, 0, 0});
   check_linear<T>(0, 8, 8, biases::some, product_into::overwrite, {}, {});
 }

@@ -178,7 +178,7 @@ struct tangent_linear {
 /// y = or += [x W^T + b; R{x} W^T + x P^T + p]
 ///
 /// \param products  of this stream
-/// \param x, y      [T, in], [T, out]; y does not overlap x
+/// \param x, y      [T, in], [T, out]; y does not overlap x, and is of its type or float
 /// \throws invalid_argument  also as device_products
 ///
 /// Cost: 6 T in out operations; y is read again where something is added to it.
@@ -188,13 +188,13 @@ struct tangent_linear {
 /// it, so that a 16-bit y is rounded twice: off by up to half a unit in the last place of R{x}
 /// W^T, which matters where the two cancel. Biases are what sums begin with, and cost no rounding,
 /// unless y is added to.
-template <TangentScalar T>
-void linear_tangent(const exec::cuda& policy, dualsft::detail::device_products& products,
-                    const std::type_identity_t<tangent_linear<T>>& map,
-                    const detail::read_rows<T>& x, const tangent_rows<T>& y,
-                    dualsft::detail::product_into how = dualsft::detail::product_into::overwrite) {
-  detail::linear_tangent_of<T>("linear_tangent", policy, products, {map.weight, map.rate}, map.bias,
-                               map.bias_rate, x, y, how);
+template <TangentScalar T, TangentScalar Y>
+requires(std::same_as<Y, T> || std::same_as<Y, float>) void linear_tangent(
+    const exec::cuda& policy, dualsft::detail::device_products& products,
+    const tangent_linear<T>& map, const detail::read_rows<T>& x, const tangent_rows<Y>& y,
+    dualsft::detail::product_into how = dualsft::detail::product_into::overwrite) {
+  detail::linear_tangent_of<T, Y>("linear_tangent", policy, products, {map.weight, map.rate},
+                                  map.bias, map.bias_rate, x, y, how);
 }
 
 }  // namespace dualsft::llm

@@ -31,57 +31,55 @@ std::optional<matrix_view<T, device_space>> as_side_by_side(const tangent_rows<T
   return matrix_view<T, device_space>(m.values.data(), m.rows(), 2 * m.cols(), stride, 1);
 }
 
-template <class T>
+template <class T, class Y>
 struct bias_task {
   const T* bias;
   const T* rate;
-  rows_at<T> y;
-  row_units units;
+  rows_at<Y> y;
+  row_units units;  ///< packs only where Y is T
 };
 
 /// y = or += [b; p] in every row.
-template <product_into How, class T>
-__global__ void __launch_bounds__(512) bias_rows(bias_task<T> task) {
+template <product_into How, class T, class Y>
+__global__ void __launch_bounds__(512) bias_rows(bias_task<T, Y> task) {
   const index_t row = blockIdx.x;
   const index_t step = index_t{gridDim.y} * blockDim.x;
   for (index_t at = index_t{blockIdx.y} * blockDim.x + threadIdx.x; at < task.units.count;
        at += step) {
     if (at < task.units.packs) {
-      const index_t col = at * pack<T>;
-      packed<T> x = packed<T>::load_shared(task.bias + col),
-                dx = packed<T>::load_shared(task.rate + col);
-      if constexpr (How == product_into::add) {
-        float value[pack<T>], tangent[pack<T>];
-        x.widen(value);
-        dx.widen(tangent);
-        x = packed<T>::load(task.y.value(row, col));
-        dx = packed<T>::load(task.y.tangent(row, col));
-        add_rounded<T>(value, tangent, x, dx);
+      if constexpr (std::same_as<Y, T>) {
+        const index_t col = at * pack<T>;
+        auto x = packed<T>::load_shared(task.bias + col);
+        auto dx = packed<T>::load_shared(task.rate + col);
+        if constexpr (How == product_into::add) {
+          float value[pack<T>], tangent[pack<T>];
+          x.widen(value);
+          dx.widen(tangent);
+          x = packed<T>::load(task.y.value(row, col));
+          dx = packed<T>::load(task.y.tangent(row, col));
+          add_rounded<T>(value, tangent, x, dx);
+        }
+        x.store(task.y.value(row, col));
+        dx.store(task.y.tangent(row, col));
       }
-      x.store(task.y.value(row, col));
-      dx.store(task.y.tangent(row, col));
     } else {
       const index_t col = task.units.elements + (at - task.units.packs);
-      T* y = task.y.value(row, col);
-      T* dy = task.y.tangent(row, col);
-      if constexpr (How == product_into::add) {
-        *y = narrowed<T>(widened(*y) + widened(task.bias[col]));
-        *dy = narrowed<T>(widened(*dy) + widened(task.rate[col]));
-      } else {
-        *y = task.bias[col];
-        *dy = task.rate[col];
-      }
+      Y* y = task.y.value(row, col);
+      Y* dy = task.y.tangent(row, col);
+      const bool adds = How == product_into::add;
+      *y = narrowed<Y>((adds ? widened(*y) : 0) + widened(task.bias[col]));
+      *dy = narrowed<Y>((adds ? widened(*dy) : 0) + widened(task.rate[col]));
     }
   }
 }
 
 /// \param map  values: W, tangents: P
-template <class T>
+template <class T, class Y>
 void linear_tangent_of(const char* function, const exec::cuda& policy,
                        dualsft::detail::device_products& products, const tangent_rows<const T>& map,
                        const vector_view<const T, device_space>& bias,
                        const vector_view<const T, device_space>& bias_rate,
-                       const tangent_rows<const T>& x, const tangent_rows<T>& y, product_into how) {
+                       const tangent_rows<const T>& x, const tangent_rows<Y>& y, product_into how) {
   expects_shape(function, "map", map, y.cols(), x.cols());
   expects_shape(function, "x", x, y.rows(), x.cols());
   expects_shape(function, "y", y, y.rows(), y.cols());
@@ -93,13 +91,14 @@ void linear_tangent_of(const char* function, const exec::cuda& policy,
   }
   if (y.rows() == 0 || y.cols() == 0) return;
   if (biased) {
-    const rows_at<T> to = rows_of(y);
-    const bool aligned = is_aligned(to) && is_aligned(bias.data()) && is_aligned(bias_rate.data());
+    const rows_at<Y> to = rows_of(y);
+    const bool aligned = std::same_as<Y, T> && is_aligned(to) && is_aligned(bias.data()) &&
+                         is_aligned(bias_rate.data());
     const row_units units(y.cols(), pack<T>, aligned);
     dualsft::detail::launch(function, policy, shape_of(y.rows(), units, 512),
-                            how == product_into::add ? bias_rows<product_into::add, T>
-                                                     : bias_rows<product_into::overwrite, T>,
-                            bias_task<T>{bias.data(), bias_rate.data(), to, units});
+                            how == product_into::add ? bias_rows<product_into::add, T, Y>
+                                                     : bias_rows<product_into::overwrite, T, Y>,
+                            bias_task<T, Y>{bias.data(), bias_rate.data(), to, units});
     how = product_into::add;
   }
   const auto multiply = [&](const auto& a, const auto& b, const auto& c, product_into into) {
