@@ -47,6 +47,7 @@ struct panel_memory {
   double of_warps[kinds][warps][most_width];
   double inbox[2][kinds][most_cluster]
               [most_width];  // of this panel, and of the one before or after
+  double v[most_width], d[most_width], hg[most_width];  // each of one thread alone
   double a[most_width], b[most_width], weights[most_width];
   column_sums facts[most_width];
 };
@@ -201,6 +202,14 @@ __global__ void __launch_bounds__(dense_panel_threads, 1)
   cluster_wait();
 
   for (index_t panel = first_panel; panel < walk.panels; panel += walk.clusters) {
+    // What the panel's columns need besides, long before it is needed.
+    const index_t j = panel * width + thread;
+    const bool finishes = thread < width && j < x.columns;
+    if (finishes) {
+      memory.v[thread] = vectors.v[j];
+      memory.d[thread] = vectors.d[j];
+      memory.hg[thread] = vectors.hg[j];
+    }
     for_constants<early, per_panel>([&]<int S>() {
       async_copy_wait<slots - 1 - S>();
       if (S < my_rows) sums.add(slot(base, S));
@@ -235,15 +244,7 @@ __global__ void __launch_bounds__(dense_panel_threads, 1)
     }
     cluster_arrive();
 
-    // While the sums travel: the vectors beside the matrix, and the next panel's first rows.
-    const index_t j = panel * width + thread;
-    const bool finishes = thread < width && j < x.columns;
-    double v = 0, d = 1, hg = 0;
-    if (finishes) {
-      v = vectors.v[j];
-      d = vectors.d[j];
-      hg = vectors.hg[j];
-    }
+    // While the sums travel: the next panel's first rows.
     const int next_base = base + per_panel < slots ? base + per_panel : base + per_panel - slots;
     slot_sums<T, Quadratic> next;
     for_constants<0, early>([&]<int S>() {
@@ -260,7 +261,8 @@ __global__ void __launch_bounds__(dense_panel_threads, 1)
         g += memory.inbox[parity][0][r][thread];
         if constexpr (Quadratic) q += memory.inbox[parity][kinds - 1][r][thread];
       }
-      out = finish_device_column(vectors.rule, v, d, hg, g, q, j, found);
+      out = finish_device_column(vectors.rule, memory.v[thread], memory.d[thread],
+                                 memory.hg[thread], g, q, j, found);
     }
     if (thread < width) {
       memory.a[thread] = out.a;
