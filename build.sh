@@ -156,7 +156,7 @@ bench() {
   local program name
   for program in build/bench/bench/*_bench; do
     name=$(basename "$program")
-    [[ $name == *"${1:-}"* && $name != cuda_* ]] || continue  # a device's: ./build.sh gpu
+    [[ $name == *"${1:-}"* ]] || continue
     say "$name"
     "$program" --benchmark_out="build/bench/$name.json" --benchmark_out_format=json \
       --benchmark_counters_tabular=true

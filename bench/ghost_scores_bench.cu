@@ -38,8 +38,8 @@ std::vector<index_t> runs_of(index_t tokens, index_t batch) {
 void affine(benchmark::State& state, const layer& of, index_t tokens) {
   const exec::cuda policy = bench::policy();
   const index_t in = of.in, out = of.out, batch = 8;
-  const auto mega = [](index_t n) { return static_cast<double>(n); };
-  if (!bench::fits(state, 2 * (mega(tokens) * (in + 2 * out) + mega(in) * out))) return;
+  const auto real = [](index_t n) { return static_cast<double>(n); };
+  if (!bench::fits(state, 2 * (real(tokens) * real(in + 2 * out) + real(in * out)))) return;
   const detail::device_array<bfloat16> a(policy, tokens * in), e(policy, tokens * out),
       p(policy, out * in), bias(policy, out), product(policy, tokens * out), ones(policy, out);
   bench::fill(policy, a.view(), {bench::spread::normal, 1});
@@ -58,7 +58,6 @@ void affine(benchmark::State& state, const layer& of, index_t tokens) {
                                             on_examples.view()};
   const auto weight = rows_of(p, out, in);
 
-  // Only the tokens that the check forms in double may count: the others go to an example of their own.
   if (!bench::check(state, bench::right_ghost_tokens(policy, trace, weight, b, workspace),
                     "scores differ from sums in double"))
     return;
@@ -68,7 +67,7 @@ void affine(benchmark::State& state, const layer& of, index_t tokens) {
   detail::device_products products(space.view());
   const matrix_view<bfloat16, device_space> y(product.data(), tokens, out);
   bench::device_timer timer(state);
-  timer.computes(2.0 * mega(tokens) * mega(in) * mega(out));
+  timer.computes(2.0 * real(tokens) * real(in) * real(out));
   timer.against("cublaslt",
                 [&](index_t) { products.a_bt("bench", policy, trace.inputs, weight, y); });
   timer.against("cublaslt_then_dot", [&](index_t) {

@@ -136,6 +136,22 @@ flags=(-std=c++20 -O3 -DNDEBUG "${architecture[@]}" --expt-relaxed-constexpr -I 
 links=(-lcublasLt -Xlinker "-rpath=$toolkit/lib64:$parts/lib")
 [[ ! -d $parts/lib ]] || links+=(-L "$parts/lib")
 
+# Where the toolkit came without cuBLASLt, PyTorch's wheels have brought it.
+first_of() { compgen -G "$1" | head -n 1; }
+wheels=$(python3 -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])' 2>/dev/null)/nvidia
+if [[ -z $(first_of "$toolkit/include/cublasLt.h")$(first_of "$toolkit/targets/*/include/cublasLt.h") ]]; then
+  header=$(first_of "$wheels/*/include/cublasLt.h")
+  [[ -z $header ]] || flags+=(-isystem "$(dirname "$header")")
+fi
+if [[ -z $(first_of "$toolkit/lib64/libcublasLt.so")$(first_of "$toolkit/targets/*/lib/libcublasLt.so") ]]; then
+  library=$(first_of "$wheels/*/lib/libcublasLt.so.*")
+  if [[ -n $library ]]; then
+    mkdir -p "$out/lib"
+    ln -sf "$library" "$out/lib/libcublasLt.so"
+    links+=(-L "$out/lib" -Xlinker "-rpath=$(dirname "$library")")
+  fi
+fi
+
 compile() { # NAME SOURCE [main.o | benchmark]
   local extra=()
   case ${3:-} in
@@ -189,6 +205,8 @@ run() {
   if (($(left) < 5)); then
     verdict="NOT RUN: no time left"
     failed+=("$name (not run)")
+    : >"$log"
+    printf '   %-32s %s\n' "$name" "$verdict"
     return
   fi
   ((limit <= $(left))) || limit=$(left)

@@ -103,7 +103,7 @@ void project(benchmark::State& state, score_order order, step_geometry step, ben
   const exec::cuda policy = bench::policy();
   const score_rule rule{order, step, 0x1p-10};
   const auto size = static_cast<double>(d);
-  if (!bench::fits(state, size * (inputs::held(rule) + (beside_sort ? 8 : 0)))) return;
+  if (!bench::fits(state, size * (inputs::held(rule) + (beside_sort ? 12 : 0)))) return;
   const inputs data(policy, rule, how, d);
   topk_workspace workspace(policy, d);
   const detail::device_array<std::uint32_t> words(policy, (d + 31) / 32);

@@ -1,8 +1,9 @@
 // Measures: the exact Top-K 5 % of stored scores (f32) on a device: the test that says who is selected.
 // Against: a copy within the device at the same moments; bytes: every score read once (what is compared
-// is at least that). Beside it, interleaved, at 2^28 and at the largest size that fits:
-// cub::DeviceRadixSort and thrust::sort (its memory allocated each time) of the keys, which name no member, and cub::DeviceTopK where a
-// newer CUB has it, which decides ties differently each time and tells no boundary.
+// is at least that). Beside it, interleaved, at 2^28, 2^31 and Llama-3.2-3B's size where memory allows:
+// cub::DeviceRadixSort and thrust::sort of the keys, which name no member (thrust allocates each time),
+// and cub::DeviceTopK where a newer CUB has it, which decides ties differently each time and tells no
+// boundary.
 #include <algorithm>
 #include <dualsft/topk.cuh>
 #include <optional>
@@ -120,7 +121,7 @@ class beside {
 void select(benchmark::State& state, const setting& at) {
   const exec::cuda policy = bench::policy();
   const auto size = static_cast<double>(at.n);
-  if (!bench::fits(state, size * (at.beside_sorts ? 13 : 5))) return;
+  if (!bench::fits(state, size * (at.beside_sorts ? 17 : 5))) return;
   const detail::device_array<float> scores(policy, at.n);
   bench::fill(policy, scores.view(), {at.how, 3});
   const std::vector<source> shards = cut(scores.data(), at.n, at.shards);

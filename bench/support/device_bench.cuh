@@ -11,7 +11,7 @@
 #include <dualsft/execution.cuh>
 #include <exception>
 #include <functional>
-#include <optional>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -173,6 +173,8 @@ inline void add(const std::string& name, const std::function<void(benchmark::Sta
                                      state.SkipWithError("left out: too little memory");
                                    else
                                      check(state, false, error.what());
+                                 } catch (const std::bad_alloc&) {
+                                   state.SkipWithError("left out: too little memory");
                                  } catch (const std::exception& error) {
                                    check(state, false, error.what());
                                  }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <dualsft/cwsd.cuh>
 #include <dualsft/detail/cwsd_device_head.cuh>
+#include <dualsft/detail/cwsd_device_through_head.cuh>
 #include <optional>
 #include <span>
 #include <vector>
@@ -117,8 +118,12 @@ template <class T, class Hidden>
 void cwsd_through_head(const exec::cuda& policy, const cwsd_rule& rule,
                        const std::type_identity_t<cwsd_head_inputs<T>>& inputs,
                        const cwsd_head_outputs<T, Hidden>& outputs,
-                       const device_cwsd_options& options, cwsd_head_workspace& workspace);
+                       const device_cwsd_options& options, cwsd_head_workspace& workspace) {
+  static_assert(std::is_same_v<T, float> || Storage16<T>,
+                "dualsft::cwsd_through_head: hidden states are float, bfloat16 or float16");
+  detail::head_walk<T, Hidden, cwsd_head_inputs<T>, cwsd_head_outputs<T, Hidden>,
+                    cwsd_head_workspace>(policy, rule, inputs, outputs, workspace)
+      .run(options.scale);
+}
 
 }  // namespace dualsft
-
-#include <dualsft/detail/cwsd_device_through_head.cuh>

@@ -21,8 +21,8 @@ struct dense_outputs {
 /// Memory that dense_scores needs beside the matrix and the scores, and the sums that it finds out
 /// for the host. Made once for a shape and a rule, it serves calls one after another.
 ///
-/// Memory: at 4096 x 1e6 about 110 MB for first and full order, 1 MB for the others (250 MB where they
-/// read twice); in general at most 8 (1 or 2) d N / 512 + 32 d + 8 N (d / 512 or 132) bytes.
+/// Memory: where columns wait for their sums and are read once, 8 N for each of up to 132 clusters of
+/// blocks (0.6 MB at 4096 x 1e6); else N d / 32 bytes (joint order N d / 21) and 24 d (130 to 220 MB).
 class dense_workspace {
  public:
   /// \param rows, columns  N and d
@@ -79,7 +79,7 @@ class dense_workspace {
 ///                   sum_ij |terms| taken (the host takes them only where it must)
 /// \throws invalid_argument  if eta is not positive, a vector has another length, rows are not
 ///                           contiguous, the workspace is too small, or N > 33,553,920 or
-///                           d > 2^40
+///                           d > 2^38
 /// \throws cuda_error        if a launch fails
 ///
 /// Cost: limited by memory: every element is loaded once; so it is for diagonal and joint order if
@@ -101,8 +101,8 @@ void dense_scores(const exec::cuda& policy, matrix_view<T, device_space> gradien
   expects(gradients.col_stride() == 1 || columns <= 1, function,
           "on a device the rows of the matrix must be contiguous", "col_stride",
           gradients.col_stride());
-  expects(rows <= index_t{65535} * detail::dense_plan::chunk_rows && columns <= index_t{1} << 40,
-          function, "at most 33553920 rows and 2^40 columns on a device", "rows", rows, "columns",
+  expects(rows <= index_t{65535} * detail::dense_plan::chunk_rows && columns <= index_t{1} << 38,
+          function, "at most 33553920 rows and 2^38 columns on a device", "rows", rows, "columns",
           columns);
   expects(outputs.data_scores.size() == rows, function, "one data score per row", "data_scores",
           outputs.data_scores.size(), "rows", rows);

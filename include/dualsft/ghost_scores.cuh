@@ -162,7 +162,9 @@ void add_ghost_scores(const exec::cuda& policy, const device_affine_trace<T>& tr
 /// scores[i] += sum over the tokens t of example i of e_t . P[id_t, :]
 /// \param table  P [vocabulary, width]
 /// \throws as above; what is out of range is seen by ghost_workspace::check
-/// Cost: limited by memory: two rows of `width` per token. The rest as above.
+/// Cost: limited by memory: two rows of `width` per token. Asynchronous.
+/// Numerics: up to 32 products are summed in float, those sums in double; what a warp found of a row is
+/// rounded to float. Determinism as above.
 template <detail::GhostScalar T>
 void add_ghost_scores(const exec::cuda& policy, const device_embedding_trace<T>& trace,
                       detail::as_matrix<T> table, vector_view<double, device_space> scores,
@@ -190,7 +192,7 @@ void add_ghost_scores(const exec::cuda& policy, const device_embedding_trace<T>&
 
 /// scores[i] += sum over the tokens t of example i of sum_c e_tc x_tc P_c
 /// \param weight  P [c]
-/// \throws as above. Cost: limited by memory: two rows per token. The rest as above.
+/// \throws as above. Cost: limited by memory: two rows per token. The rest as for embeddings.
 template <detail::GhostScalar T>
 void add_ghost_scores(const exec::cuda& policy, const device_scale_trace<T>& trace,
                       detail::as_vector<T> weight, vector_view<double, device_space> scores,
@@ -215,7 +217,7 @@ void add_ghost_scores(const exec::cuda& policy, const device_scale_trace<T>& tra
 
 /// scores[i] += sum over the rows t of example i of g_t . P
 /// \param block  P [size of the block]
-/// \throws as above. Cost: limited by memory: a row per token. The rest as above.
+/// \throws as above. Cost: limited by memory: a row per token. The rest as for embeddings.
 template <detail::GhostScalar T>
 void add_ghost_scores(const exec::cuda& policy, const device_dense_trace<T>& trace,
                       detail::as_vector<T> block, vector_view<double, device_space> scores,

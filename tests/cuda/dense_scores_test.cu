@@ -113,8 +113,13 @@ void check_against_reference(index_t rows, index_t columns, layout_of_rows how, 
   const exec::cuda policy = stream.policy();
   const problem<T, V> given(rows, columns, how, kind);
   const on_device<T, V> there(policy, given);
+  int turn = static_cast<int>(rows % 2);
   for (const score_order order : orders)
     for (const step_geometry step : steps) {
+      // Played by a processor, a large shape takes one step, and only orders that wait for sums.
+      const bool waits = order == score_order::diagonal || order == score_order::joint;
+      const bool large = rows * columns > 40'000 || rows > 2000;
+      if (is_small_run() && large && (!waits || ++turn % 2 == 0)) continue;
       CAPTURE(rows);
       CAPTURE(columns);
       CAPTURE(how.lead);
@@ -151,12 +156,13 @@ TEST_CASE("every cut of the work gives the definition's scores") {
   // Rows decide how many blocks share a panel and how wide it is; 16 columns (8 in double) or more of
   // a panel, several panels per cluster, several tiles and chunks.
   const std::vector<std::array<index_t, 2>> shapes = {
-      {1, 1},     {2, 3},     {31, 33},   {33, 31},   {256, 64},  {257, 65},  {513, 1030},
-      {1025, 67}, {2100, 70}, {4096, 66}, {4100, 40}, {8193, 17}, {16385, 9}, {700, 2050}};
-  constexpr layout_of_rows packed{0, 0}, padded{0, 0}, odd{1, 3};
+      {1, 1},     {2, 3},      {31, 33},   {33, 31},   {256, 64},
+      {257, 65},  {513, 1030}, {513, 40},  {1025, 67}, {2100, 70},
+      {4096, 66}, {4100, 40},  {8193, 17}, {16385, 9}, {10, 2050}};
+  constexpr layout_of_rows packed{0, 0}, odd{1, 3};
   for (const auto& [rows, columns] : shapes) {
     // A gap that makes rows begin at 16 bytes, whatever their length.
-    const layout_of_rows aligned{padded.lead, (4 - columns % 4) % 4 + 4};
+    const layout_of_rows aligned{0, (4 - columns % 4) % 4 + 4};
     check_against_reference<float, float>(rows, columns, aligned, spread::normal);
     check_against_reference<float, double>(rows, columns, odd, spread::normal);
   }
@@ -352,10 +358,10 @@ TEST_CASE("arguments that do not fit are named before anything is written") {
   CHECK_THROWS_AS(dense_workspace(policy, -1, 2, rule), invalid_argument);
 }
 
-TEST_CASE("more than 2^31 elements") {
+TEST_CASE("more than 2^32 elements") {
   const own_stream stream;
   const exec::cuda policy = stream.policy();
-  const index_t rows = 600, columns = 4'000'003;
+  const index_t rows = 1100, columns = 4'000'003;
   std::size_t free = 0, total = 0;
   REQUIRE(cudaMemGetInfo(&free, &total) == cudaSuccess);
   if (is_small_run() ||
@@ -366,7 +372,7 @@ TEST_CASE("more than 2^31 elements") {
   g.fill_bytes(0);
   const std::vector<float> one(static_cast<std::size_t>(columns), 1.0F);
   ones = {policy, std::span<const float>(one)};
-  const index_t at[][2] = {{0, 0}, {599, columns - 1}, {536, 2'147'483}, {599, 7}};
+  const index_t at[][2] = {{0, 0}, {1099, columns - 1}, {1073, 2'964'077}, {1099, 7}};
   for (const auto& [i, j] : at)
     REQUIRE(cudaMemcpyAsync(g.data() + i * columns + j, one.data(), sizeof(float),
                             cudaMemcpyHostToDevice, policy.stream) == cudaSuccess);
@@ -386,7 +392,7 @@ TEST_CASE("more than 2^31 elements") {
       CHECK(found.parameter_scores[static_cast<std::size_t>(j)] == doctest::Approx(score));
     CHECK(left == doctest::Approx(4 * score));
     CHECK(found.data_scores[0] == doctest::Approx(score));
-    CHECK(found.data_scores[536] == doctest::Approx(score));
-    CHECK(found.data_scores[599] == doctest::Approx(2 * score));
+    CHECK(found.data_scores[1073] == doctest::Approx(score));
+    CHECK(found.data_scores[1099] == doctest::Approx(2 * score));
   }
 }

@@ -326,6 +326,8 @@ void check_rows_sizes() {
   check_rows<T>(3, 1027, 5, 0, order::runs, 2);        // 16 bytes at a time, and a rest
   check_rows<T>(5, 1001, 0, 1, order::one_each, 900);  // odd
   check_rows<T>(600, 24, 0, 0, order::shuffled, 3, 256);
+  check_rows<T>(1500, 8, 0, 0, order::all_one, 1);  // several tokens a thread, many threads
+  check_rows<T>(1501, 8, 0, 0, order::shuffled, 2);
   check_rows<T>(0, 24, 0, 0, order::runs, 3);
   check_rows<T>(4, 0, 0, 0, order::runs, 3);
 }

@@ -27,14 +27,14 @@ __device__ inline int cluster_rank() {
 /// All threads of the cluster: after cluster_wait each sees what the others stored before they arrived.
 __device__ inline void cluster_arrive() {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.release;" ::: "memory");
 #else
   __syncthreads();
 #endif
 }
 __device__ inline void cluster_wait() {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
 #endif
 }
 
@@ -76,8 +76,8 @@ __device__ inline void async_copy_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(Newest) : "memory");
 }
 
-/// How many clusters of a kernel the current device runs at once; 0 if it has no such clusters, or
-/// too little shared memory.
+/// How many clusters of a kernel the current device runs at once; 0 if it, or the kernel as compiled,
+/// has no clusters, or if there is too little shared memory.
 template <class... Parameters>
 int resident_clusters(const char* function, void (*kernel)(Parameters...),
                       const launch_shape& shape) {
@@ -86,7 +86,11 @@ int resident_clusters(const char* function, void (*kernel)(Parameters...),
   cuda_check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), function);
   cuda_check(cudaDeviceGetAttribute(&most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
              function);
-  if (major < 9 || shape.shared_bytes > static_cast<std::size_t>(most_shared)) return 0;
+  // Code for an older device may run here as well, but knows nothing of clusters.
+  cudaFuncAttributes code{};
+  cuda_check(cudaFuncGetAttributes(&code, reinterpret_cast<const void*>(kernel)), function);
+  if (major < 9 || code.ptxVersion < 90) return 0;
+  if (shape.shared_bytes > static_cast<std::size_t>(most_shared)) return 0;
   cuda_check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                   cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   static_cast<int>(shape.shared_bytes)),

@@ -2,23 +2,30 @@
 #pragma once
 
 #include <algorithm>
-#include <dualsft/cwsd_head.cuh>
+#include <dualsft/cwsd.cuh>
+#include <dualsft/detail/cwsd_device_head.cuh>
+#include <dualsft/detail/device_products.cuh>
+#include <limits>
+#include <span>
+#include <vector>
 
 namespace dualsft::detail {
 
 /// cwsd_through_head, chunk by chunk; w(x) is in the gradients.
-template <class T, class Hidden>
+/// \param Inputs, Outputs, Workspace  those of cwsd_head.cuh
+template <class T, class Hidden, class Inputs, class Outputs, class Workspace>
 class head_walk {
   static constexpr const char* function = "cwsd_through_head";
 
  public:
-  head_walk(const exec::cuda& policy, const cwsd_rule& rule, const cwsd_head_inputs<T>& inputs,
-            const cwsd_head_outputs<T, Hidden>& outputs, cwsd_head_workspace& workspace)
+  head_walk(const exec::cuda& policy, const cwsd_rule& rule, const Inputs& inputs,
+            const Outputs& outputs, Workspace& workspace)
       : policy_(policy),
         rule_(rule),
         in_(inputs),
         out_(outputs),
         workspace_(workspace),
+        per_logit_(powers_per_logit(rule)),
         classes_(inputs.student_head.rows()),
         stride_(logit_stride<T>(classes_)) {
     check();
@@ -89,6 +96,8 @@ class head_walk {
     expects(out_.anchors.contiguous() && out_.anchors.size() == workspace_.anchors(), function,
             "there must be one result per anchor of the workspace", "results", out_.anchors.size(),
             "anchors", workspace_.anchors());
+    expects(workspace_.anchors() <= std::numeric_limits<int>::max(), function,
+            "there may be 2^31 - 1 anchors", "anchors", workspace_.anchors());
     expects(classes_ > 0 && classes_ < index_t{1} << 30, function, "V must lie in [1, 2^30)", "V",
             classes_);
   }
@@ -133,7 +142,7 @@ class head_walk {
             .gradient_stride = stride_,
             .rows = chunk.last_row - chunk.first_row,
             .classes = classes_,
-            .per_logit = powers_per_logit(rule_),
+            .per_logit = per_logit_,
             .tasks = workspace_.of_rows().tasks() + chunk.first_row,
             .records = workspace_.of_rows().records() + chunk.first_row};
   }
@@ -175,9 +184,10 @@ class head_walk {
 
   const exec::cuda policy_;
   const cwsd_rule rule_;
-  const cwsd_head_inputs<T> in_;
-  const cwsd_head_outputs<T, Hidden> out_;
-  cwsd_head_workspace& workspace_;
+  const Inputs in_;
+  const Outputs out_;
+  Workspace& workspace_;
+  const float per_logit_;
   const index_t classes_, stride_;
   index_t most_rows_ = 0;
   T* teacher_logits_ = nullptr;
@@ -188,18 +198,3 @@ class head_walk {
 };
 
 }  // namespace dualsft::detail
-
-namespace dualsft {
-
-template <class T, class Hidden>
-void cwsd_through_head(const exec::cuda& policy, const cwsd_rule& rule,
-                       const std::type_identity_t<cwsd_head_inputs<T>>& inputs,
-                       const cwsd_head_outputs<T, Hidden>& outputs,
-                       const device_cwsd_options& options, cwsd_head_workspace& workspace) {
-  static_assert(std::is_same_v<T, float> || Storage16<T>,
-                "dualsft::cwsd_through_head: hidden states are float, bfloat16 or float16");
-  static_cast<void>(detail::powers_per_logit(rule));  // checks tau
-  detail::head_walk<T, Hidden>(policy, rule, inputs, outputs, workspace).run(options.scale);
-}
-
-}  // namespace dualsft

@@ -29,8 +29,9 @@
 ///   sums (about 1.5 us); 32 KiB under way are enough to keep the memory busy.
 /// - An element is converted to double twice and enters three to six operations there. At 4.9 elements
 ///   per clock and multiprocessor that is 62 % of the conversions (16 a clock), and less of the rest.
-/// - Narrower panels need no more clusters but twice the pages per byte: a row of 1e6 floats spans two
-///   pages of memory, and every row of a panel lies in another.
+/// - Every row of a panel lies in a page of memory of its own (a row of 1e6 floats takes two of 2 MiB),
+///   so each visit costs a look-up, 130 million per second and multiprocessor. What these cost is the
+///   part that paper does not tell; narrower panels would need twice as many.
 namespace dualsft::detail {
 
 /// Where things lie in a block's shared memory.
@@ -46,6 +47,7 @@ struct panel_memory {
   double of_warps[kinds][warps][most_width];
   double inbox[2][kinds][most_cluster]
               [most_width];  // of this panel, and of the one before or after
+  double v[most_width], d[most_width], hg[most_width];  // each of one thread alone
   double a[most_width], b[most_width], weights[most_width];
   column_sums facts[most_width];
 };
@@ -200,6 +202,14 @@ __global__ void __launch_bounds__(dense_panel_threads, 1)
   cluster_wait();
 
   for (index_t panel = first_panel; panel < walk.panels; panel += walk.clusters) {
+    // What the panel's columns need besides, long before it is needed.
+    const index_t j = panel * width + thread;
+    const bool finishes = thread < width && j < x.columns;
+    if (finishes) {
+      memory.v[thread] = vectors.v[j];
+      memory.d[thread] = vectors.d[j];
+      memory.hg[thread] = vectors.hg[j];
+    }
     for_constants<early, per_panel>([&]<int S>() {
       async_copy_wait<slots - 1 - S>();
       if (S < my_rows) sums.add(slot(base, S));
@@ -234,15 +244,7 @@ __global__ void __launch_bounds__(dense_panel_threads, 1)
     }
     cluster_arrive();
 
-    // While the sums travel: the vectors beside the matrix, and the next panel's first rows.
-    const index_t j = panel * width + thread;
-    const bool finishes = thread < width && j < x.columns;
-    double v = 0, d = 1, hg = 0;
-    if (finishes) {
-      v = vectors.v[j];
-      d = vectors.d[j];
-      hg = vectors.hg[j];
-    }
+    // While the sums travel: the next panel's first rows.
     const int next_base = base + per_panel < slots ? base + per_panel : base + per_panel - slots;
     slot_sums<T, Quadratic> next;
     for_constants<0, early>([&]<int S>() {
@@ -251,26 +253,27 @@ __global__ void __launch_bounds__(dense_panel_threads, 1)
     });
     cluster_wait();
 
-    if (thread < width) {
-      finished_column out;
-      if (finishes) {
-        double g = 0, q = 0;
-        for (int r = 0; r < walk.cluster; ++r) {
-          g += memory.inbox[parity][0][r][thread];
-          if constexpr (Quadratic) q += memory.inbox[parity][kinds - 1][r][thread];
-        }
-        column_sums mine;
-        out = finish_device_column(vectors.rule, v, d, hg, g, q, j, mine);
-        if (rank == 0) {  // every block has the same
-          memory.facts[thread].add(mine);
-          scores[j * scores_stride] = out.score;
-        }
+    finished_column out;
+    column_sums found;
+    if (finishes) {
+      double g = 0, q = 0;
+      for (int r = 0; r < walk.cluster; ++r) {
+        g += memory.inbox[parity][0][r][thread];
+        if constexpr (Quadratic) q += memory.inbox[parity][kinds - 1][r][thread];
       }
+      out = finish_device_column(vectors.rule, memory.v[thread], memory.d[thread],
+                                 memory.hg[thread], g, q, j, found);
+    }
+    if (thread < width) {
       memory.a[thread] = out.a;
       memory.b[thread] = out.b;
       memory.weights[thread] = out.weight;
     }
     __syncthreads();
+    if (finishes && rank == 0) {  // every block has the same; and nobody waits for this
+      memory.facts[thread].add(found);
+      scores[j * scores_stride] = out.score;
+    }
     double a[size], b[size] = {};
 #pragma unroll
     for (int e = 0; e < size; ++e) {

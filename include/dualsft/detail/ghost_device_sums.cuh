@@ -56,28 +56,48 @@ __global__ void __launch_bounds__(256)
     atomicMax(&ranges[example].end, static_cast<unsigned long long>(t + 1));
 }
 
+constexpr unsigned most_sum_threads = 1024;
+
+/// Threads of a block that adds an example's tokens, 4 to a thread if there are as many as on average.
+inline unsigned sum_threads(index_t tokens, index_t batch) {
+  unsigned threads = 64;
+  while (threads < most_sum_threads && index_t{threads} * 4 * batch < tokens) threads *= 2;
+  return threads;
+}
+
 /// scores[i] += the sum of tokens[t] over the t of example i = blockIdx.x.
 template <class Sum>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(most_sum_threads)
     sum_tokens_kernel(const Sum* tokens, const index_t* examples, double* scores,
                       index_t scores_stride, token_range* ranges) {
-  __shared__ Sum sums[256];
+  constexpr int together = 4;  // loads in flight
+  __shared__ Sum sums[most_sum_threads];
   const index_t example = blockIdx.x;
   const token_range range = ranges[example];
-  const int thread = static_cast<int>(threadIdx.x);
+  const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+  const auto end = static_cast<index_t>(range.end);  // 0 if there is no token
   Sum sum = 0;
-  if (range.first != no_token)
-    for (auto t = static_cast<index_t>(range.first) + thread; t < static_cast<index_t>(range.end);
-         t += 256)
-      if (examples[t] == example) sum += tokens[t];
+  for (index_t t = end > 0 ? static_cast<index_t>(range.first) + thread : end; t < end;
+       t += together * threads) {
+    index_t of[together];
+    Sum x[together];
+#pragma unroll
+    for (int i = 0; i < together; ++i) {
+      const index_t at = t + i * threads;
+      of[i] = at < end ? examples[at] : -1;
+      x[i] = at < end ? tokens[at] : Sum{0};
+    }
+#pragma unroll
+    for (int i = 0; i < together; ++i)
+      if (of[i] == example) sum += x[i];
+  }
   sums[thread] = sum;
   __syncthreads();
-#pragma unroll
-  for (int half = 128; half > 0; half /= 2) {
+  for (int half = threads / 2; half > 0; half /= 2) {
     if (thread < half) sums[thread] += sums[thread + half];
     __syncthreads();
   }
-  if (thread != 0 || range.first == no_token) return;
+  if (thread != 0 || end == 0) return;
   scores[example * scores_stride] += sums[0];
   ranges[example] = {no_token, 0};
 }

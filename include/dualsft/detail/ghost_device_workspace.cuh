@@ -53,7 +53,7 @@ class ghost_device {
 
   // For tests and comparisons:
   void use(product_kernels kernels) { kernels_ = kernels; }
-  void limit_parts(index_t parts) { most_parts_ = parts; }  ///< least_rows of each run at least
+  void limit_parts(index_t parts) { most_parts_ = parts; }
 
   /// tokens[t] = e_t . (P a_t + p_b), then scores. The views have been checked.
   template <class T>
@@ -128,7 +128,8 @@ class ghost_device {
 
   /// How many rows at a time, of so many runs each.
   index_t chunk(index_t rows, index_t runs) const {
-    const index_t most = std::min(partial_.size(), most_parts_) / std::max<index_t>(runs, 1);
+    const index_t parts = std::min(partial_.size(), most_parts_);
+    const index_t most = std::max<index_t>(parts / std::max<index_t>(runs, 1), 1);
     if (rows <= most) return rows;
     return most >= least_rows ? most / least_rows * least_rows : most;
   }
@@ -161,7 +162,9 @@ class ghost_device {
                   vector_view<const index_t, device_space> examples,
                   vector_view<double, device_space> scores) {
     if (scores.size() == 0) return;
-    launch(function, policy, {dim3(static_cast<unsigned>(scores.size())), dim3(256)},
+    launch(function, policy,
+           {dim3(static_cast<unsigned>(scores.size())),
+            dim3(sum_threads(examples.size(), scores.size()))},
            sum_tokens_kernel<double>, tokens_.data(), examples.data(), scores.data(),
            scores.stride(), ranges_.data());
   }

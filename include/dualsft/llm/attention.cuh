@@ -123,8 +123,8 @@ void run_attention(const char* function, const exec::cuda& policy, const attenti
 /// Cost: 4 head_size operations per head and pair of a row and a key that it sees. One launch, no
 /// workspace, no allocation. Asynchronous.
 /// Numerics: scores, softmax and sums in float. 16-bit values: weights exp(score - largest so far) are
-/// rounded to 16 bits before they multiply v; o is rounded once. Denormal results may be flushed to 0.
-/// What is not finite reaches only rows that see it.
+/// rounded to 16 bits before they multiply v; o is rounded once. What is not finite reaches only rows
+/// that see it.
 /// Determinism: each row is summed by one warp in the order of the keys.
 /// Source: the softmax that is rescaled while keys pass by: Milakov and Gimelshein, "Online normalizer
 /// calculation for softmax", and Dao et al., "FlashAttention"; written from their formulas.
@@ -156,7 +156,8 @@ void attention(const exec::cuda& policy, const attention_options& options,
 /// Everything else as attention; o has the same definition and, up to the order of sums, value.
 /// Cost: three times the operations of attention (no fewer products give a product's derivative), in
 /// one pass over k and v. Heads of more than 128 columns form their scores twice: 4.5 times.
-/// Numerics: P_ij (R{z_ij} - c) is rounded to 16 bits, c near the row's mean of R{z}.
+/// Numerics: weights times R{z_ij} - c are rounded to 16 bits, c near the row's mean of R{z}; in float16
+/// they have to stay below 65504.
 template <AttentionScalar T>
 void attention_tangent(const exec::cuda& policy, const attention_options& options,
                        vector_view<const index_t, device_space> starts,

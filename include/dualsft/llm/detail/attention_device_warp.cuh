@@ -19,8 +19,8 @@ struct attention_plan {
   static constexpr int rows = Warps * warp_rows;
   static constexpr int blocks = Blocks;  ///< on a multiprocessor at a time
   static constexpr bool tangent = Tangent;
-  /// Whether a warp holds q in registers: shared memory is the narrowest place, and this takes a twelfth
-  /// from it.
+  /// Whether a warp holds q in registers: shared memory is the narrowest place, and is spared a tenth
+  /// of its loads.
   static constexpr bool keeps_q = Tangent && RowTiles == 1 && HeadSize <= 128;
 
   // Shared memory, in bytes: q, its tangent; then two stages of k, v, their tangents.
