@@ -219,25 +219,25 @@ TEST_CASE_TEMPLATE("gates", T, float, bfloat16, float16) {
 }
 
 TEST_CASE_TEMPLATE("values and tangents may lie apart", T, float, bfloat16) {
-  const exec::cuda policy;
-  const std::vector<T> g = filled<T>(2 * 3 * 64, 1), u = filled<T>(2 * 3 * 64, 2);
+  const exec::cuda policy;  // 8 rows: the tangents' first is aligned where the others are not
+  const std::vector<T> g = filled<T>(2 * 8 * 64, 1), u = filled<T>(2 * 8 * 64, 2);
   const norm_pair<T> norm(policy, 64, 1, 3);
   const auto result = [&](lie values, lie tangents) {
     const auto apart = [&](const device_rows<T>& a, const device_rows<T>& b) {
       return tangent_rows<T>{a.view().values, b.view().tangents};
     };
-    const device_rows<T> g0(policy, 3, 64, values, g), g1(policy, 3, 64, tangents, g);
-    const device_rows<T> u0(policy, 3, 64, values, u), u1(policy, 3, 64, tangents, u);
-    const device_rows<T> m0(policy, 3, 64, values), m1(policy, 3, 64, tangents);
+    const device_rows<T> g0(policy, 8, 64, values, g), g1(policy, 8, 64, tangents, g);
+    const device_rows<T> u0(policy, 8, 64, values, u), u1(policy, 8, 64, tangents, u);
+    const device_rows<T> m0(policy, 8, 64, values), m1(policy, 8, 64, tangents);
     gate_tangent<T>(policy, gate_activation::silu, apart(g0, g1), apart(u0, u1), apart(m0, m1));
     std::vector<T> out = m0.to_host();
     const std::vector<T> below = m1.to_host();
-    std::copy(below.begin() + 3 * 64, below.end(), out.begin() + 3 * 64);
+    std::copy(below.begin() + 8 * 64, below.end(), out.begin() + 8 * 64);
     norm_tangent<T>(policy, norm.view(), apart(g0, g1), apart(m0, m1));
     const auto [expected, terms] = norm.of(in_double(g, 64));
     std::vector<T> normed = m0.to_host();
     const std::vector<T> rates = m1.to_host();
-    std::copy(rates.begin() + 3 * 64, rates.end(), normed.begin() + 3 * 64);
+    std::copy(rates.begin() + 8 * 64, rates.end(), normed.begin() + 8 * 64);
     check_rounded(normed, expected, terms, norm_c);
     return out;
   };

@@ -106,7 +106,7 @@ struct packed {
   static __device__ packed load_shared(const T* from) {
     return {__ldg(reinterpret_cast<const uint4*>(from))};
   }
-  __device__ void store(T* to) const { *reinterpret_cast<uint4*>(to) = words; }
+  __device__ void store(T* to) const { __stwb(reinterpret_cast<uint4*>(to), words); }
 
   __device__ unsigned word(int k) const {
     return k == 0 ? words.x : k == 1 ? words.y : k == 2 ? words.z : words.w;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <played/block.hpp>
 #include <played/types.hpp>
+#include <stdexcept>
 #include <type_traits>
 
 // Functions of device code. Additions of floating-point numbers to shared places are left out on
@@ -128,45 +129,57 @@ requires std::is_integral_v<T> T atomicCAS(T* at, std::type_identity_t<T> expect
   return before;
 }
 
+namespace played {
+
+/// A device refuses vectors at other addresses.
+template <class T>
+T* aligned(T* at) {
+  if (reinterpret_cast<std::uintptr_t>(at) % alignof(T) != 0)
+    throw std::logic_error("a misaligned access");
+  return at;
+}
+
+}  // namespace played
+
 template <class T>
 T __ldg(const T* at) {
-  return *at;
+  return *played::aligned(at);
 }
 template <class T>
 T __ldcs(const T* at) {
-  return *at;
+  return *played::aligned(at);
 }
 template <class T>
 T __ldcg(const T* at) {
-  return *at;
+  return *played::aligned(at);
 }
 template <class T>
 T __ldca(const T* at) {
-  return *at;
+  return *played::aligned(at);
 }
 template <class T>
 T __ldcv(const T* at) {
-  return *at;
+  return *played::aligned(at);
 }
 template <class T>
 T __ldlu(const T* at) {
-  return *at;
+  return *played::aligned(at);
 }
 template <class T>
 void __stcs(T* at, std::type_identity_t<T> value) {
-  *at = value;
+  *played::aligned(at) = value;
 }
 template <class T>
 void __stcg(T* at, std::type_identity_t<T> value) {
-  *at = value;
+  *played::aligned(at) = value;
 }
 template <class T>
 void __stwb(T* at, std::type_identity_t<T> value) {
-  *at = value;
+  *played::aligned(at) = value;
 }
 template <class T>
 void __stwt(T* at, std::type_identity_t<T> value) {
-  *at = value;
+  *played::aligned(at) = value;
 }
 
 inline int __popc(unsigned x) {
