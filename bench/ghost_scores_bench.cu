@@ -5,7 +5,7 @@
 // Must reach: 0.85 of cuBLASLt's rate for the product alone.
 //
 // Shapes are those of the linear layers of Llama-3.2-3B and Qwen2.5-7B, 8 examples of 1,024 tokens.
-#include <dualsft/detail/device_products.cuh>
+#include <dualsft/device_products.cuh>
 #include <dualsft/ghost_scores.cuh>
 #include <string>
 
@@ -63,8 +63,8 @@ void affine(benchmark::State& state, const layer& of, index_t tokens) {
     return;
 
   const detail::device_array<unsigned char> space(policy,
-                                                  detail::device_products::advised_workspace_bytes);
-  detail::device_products products(space.view());
+                                                  device_products::advised_workspace_bytes);
+  device_products products(space.view());
   const matrix_view<bfloat16, device_space> y(product.data(), tokens, out);
   bench::device_timer timer(state);
   timer.computes(2.0 * real(tokens) * real(in) * real(out));

@@ -238,8 +238,8 @@ void linear_maps(benchmark::State& state, way how, index_t tokens, index_t in, i
   const bool beside = how == way::side_by_side;
   const rows x(policy, tokens, in, 1), weights(policy, out, in, 2), y(policy, tokens, out, 3);
   device_array<unsigned char> workspace(policy,
-                                        dualsft::detail::device_products::advised_workspace_bytes);
-  dualsft::detail::device_products products(workspace.view());
+                                        device_products::advised_workspace_bytes);
+  device_products products(workspace.view());
   const tangent_rows<T> xs = beside ? x.beside() : x.view();
   const tangent_rows<T> ws = beside ? weights.beside() : weights.view();  // beside: P, W
   const tangent_rows<T> ys = how == way::stacked_rows ? y.view() : y.beside();
@@ -251,7 +251,7 @@ void linear_maps(benchmark::State& state, way how, index_t tokens, index_t in, i
     const matrix_view<T, device_space> all_y(y.data.data(), tokens, 2 * out);
     products.a_bt("bench", policy, xs.values, all_weights, all_y);
     products.a_bt("bench", policy, xs.tangents, ws.values, ys.tangents,
-                  {.into = dualsft::detail::product_into::add});
+                  {.into = product_into::add});
   };
   once(0);
   // The last output of the last token.

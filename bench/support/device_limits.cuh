@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#if __has_include(<dualsft/detail/device_products.cuh>)
+#if __has_include(<dualsft/device_products.cuh>)
 #include "device_product.cuh"
 #endif
 
@@ -126,7 +126,7 @@ inline double copy_bandwidth() {
 
 // ---- a product of two matrices of random bf16 numbers ---------------------------------------------
 
-#if __has_include(<dualsft/detail/device_products.cuh>)
+#if __has_include(<dualsft/device_products.cuh>)
 inline std::unique_ptr<device_product>& product_slot() {
   static std::unique_ptr<device_product> slot;
   return slot;
@@ -167,7 +167,7 @@ inline std::vector<std::function<void()>>& at_end() {
 
 inline void release_limits() {
   for (const std::function<void()>& each : at_end()) each();
-#if __has_include(<dualsft/detail/device_products.cuh>)
+#if __has_include(<dualsft/device_products.cuh>)
   product_slot().reset();
 #endif
   shared_slot().reset();
@@ -212,7 +212,7 @@ inline void describe_device() {
   for (const char* name : {"DUALSFT_COMMIT", "DUALSFT_DRIVER", "DUALSFT_CLOCKS"})
     if (const char* text = std::getenv(name)) AddCustomContext(name, text);
   AddCustomContext("copy_GB_per_s", number(copy_bandwidth() / 1e9));
-#if __has_include(<dualsft/detail/device_products.cuh>)
+#if __has_include(<dualsft/device_products.cuh>)
   AddCustomContext("product_TFLOP_per_s", number(product_rate() / 1e12));
 #endif
 }

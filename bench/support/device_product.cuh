@@ -2,7 +2,7 @@
 #pragma once
 
 #include <dualsft/detail/device_array.cuh>
-#include <dualsft/detail/device_products.cuh>
+#include <dualsft/device_products.cuh>
 #include <dualsft/float16.hpp>
 
 #include "device_inputs.cuh"
@@ -15,7 +15,7 @@ class device_product {
  public:
   device_product(const exec::cuda& policy, index_t n)
       : n_(n),
-        workspace_(policy, detail::device_products::advised_workspace_bytes),
+        workspace_(policy, device_products::advised_workspace_bytes),
         a_(policy, n * n),
         b_(policy, n * n),
         c_(policy, n * n),
@@ -39,7 +39,7 @@ class device_product {
   index_t n_;
   detail::device_array<unsigned char> workspace_;
   detail::device_array<bfloat16> a_, b_, c_;
-  detail::device_products products_;
+  device_products products_;
 };
 
 }  // namespace dualsft::bench

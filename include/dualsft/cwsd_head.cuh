@@ -79,7 +79,7 @@ class cwsd_head_workspace {
   const index_t* counted_rows() const { return counted_.data(); }
   index_t counted() const { return counted_.size(); }
   const cwsd_workspace& of_rows() const { return *rows_workspace_; }
-  detail::device_products& products() { return products_; }
+  device_products& products() { return products_; }
   detail::memory_parts memory() const {
     const index_t taken = product_memory().size();
     return {memory_.data() + taken, memory_.size() - taken};
@@ -87,12 +87,12 @@ class cwsd_head_workspace {
 
  private:
   vector_view<unsigned char, device_space> product_memory() const {
-    return memory_.view().subview(0, std::min(detail::device_products::advised_workspace_bytes,
+    return memory_.view().subview(0, std::min(device_products::advised_workspace_bytes,
                                               memory_.size() / 4 / 256 * 256));
   }
 
   detail::device_array<unsigned char> memory_;
-  detail::device_products products_;
+  device_products products_;
   index_t rows_ = 0;
   std::vector<index_t> begins_;
   detail::device_array<index_t> counted_, device_begins_;

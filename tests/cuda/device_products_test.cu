@@ -2,13 +2,12 @@
 // add, touch nothing beside C, and refuse what does not fit. Against: sums in double.
 #include <doctest/doctest.h>
 
-#include <dualsft/detail/device_products.cuh>
+#include <dualsft/device_products.cuh>
 
 #include "device_values.cuh"
 
 using namespace dualsft;
 using namespace dualsft::testing;
-using detail::product_into;
 using detail::product_kind;
 
 namespace {
@@ -53,11 +52,11 @@ void check(const detail::product_shape& s, product_kind kind, product_into into,
   const detail::device_array<In> bt(policy, std::span<const In>(b.values));
   const detail::device_array<Out> ct(policy, std::span<const Out>(c.values));
   const detail::device_array<unsigned char> workspace(
-      policy, detail::device_products::advised_workspace_bytes);
-  detail::device_products products(workspace.view());
+      policy, device_products::advised_workspace_bytes);
+  device_products products(workspace.view());
   const float alpha = 0.75F;
   const auto once = [&] {
-    const detail::product_options options{.alpha = alpha, .into = into};
+    const product_options options{.alpha = alpha, .into = into};
     if (kind == product_kind::a_bt)
       products.a_bt("check", policy, a.view(at), b.view(bt), c.view(ct), options);
     else if (kind == product_kind::a_b)
@@ -121,12 +120,12 @@ TEST_CASE("all types, kinds and strides") {
 
 TEST_CASE("no workspace is enough") {
   const exec::cuda policy;
-  detail::device_products products({});
+  device_products products({});
   const std::vector<float> ones(16, 1.0F);
   const detail::device_array<float> a(policy, std::span<const float>(ones));
   const detail::device_array<float> c(policy, 16);
   using view = matrix_view<float, device_space>;
-  detail::device_products moved(std::move(products));
+  device_products moved(std::move(products));
   moved.a_b("here", policy, view(a.data(), 4, 4), view(a.data(), 4, 4), view(c.data(), 4, 4));
   CHECK(c.to_host() == std::vector<float>(16, 4.0F));
 }
@@ -141,8 +140,8 @@ TEST_CASE("what callers get wrong") {
     CHECK_THROWS_WITH_AS(call(), doctest::Contains(what), invalid_argument);
   };
   refuses("device_products: the workspace must be contiguous and aligned to 256 bytes",
-          [&] { detail::device_products(workspace.view().subview(1, 256)); });
-  detail::device_products products(workspace.view());
+          [&] { device_products(workspace.view().subview(1, 256)); });
+  device_products products(workspace.view());
   refuses("here: the shapes of a product must fit (A rows = 3, A cols = 3, B rows = 3, B cols = 2",
           [&] { products.a_bt("here", policy, good, view(memory.data(), 3, 2), good); });
   refuses("here: the shapes",

@@ -11,7 +11,6 @@ using namespace dualsft;
 using namespace dualsft::llm;
 using namespace dualsft::testing;
 using dualsft::detail::device_array;
-using dualsft::detail::product_into;
 
 namespace {
 
@@ -396,8 +395,8 @@ void check_linear(index_t rows, index_t in, index_t out, biases biased, product_
   const own_stream stream;
   const exec::cuda policy = stream.policy();
   device_array<unsigned char> workspace(policy,
-                                        dualsft::detail::device_products::advised_workspace_bytes);
-  dualsft::detail::device_products products(workspace.view());
+                                        device_products::advised_workspace_bytes);
+  device_products products(workspace.view());
   const std::vector<T> x = filled<T>(2 * rows * in, 12), w = filled<T>(2 * out * in, 13);
   const std::vector<T> b = filled<T>(2 * out, 14);
   const std::vector<Y> before = filled<Y>(2 * rows * out, 15);
@@ -470,7 +469,7 @@ TEST_CASE("graphs capture the functions, and give the same bits") {
   const matrix_view<const float, device_space> angles(table.data(), 4, 16);
   const tangent_rotation<index_t> rotation{ids.view(), angles, angles};
   device_array<unsigned char> workspace(policy, 1 << 20);
-  dualsft::detail::device_products products(workspace.view());
+  device_products products(workspace.view());
   const device_rows<T> map(policy, 64, 64, {}, filled<T>(2 * 64 * 64, 3));
   check_capture(
       stream,

@@ -176,11 +176,11 @@ class device_transformer {
                                              {cosines.data(), count, config_.head_size / 2},
                                              {sines.data(), count, config_.head_size / 2}};
     const auto mapped = [&](index_t weight, index_t bias, const matrix& from, const matrix& to,
-                            core::product_into how = core::product_into::overwrite) {
+                            product_into how = product_into::overwrite) {
       linear_tangent(policy_, products_, linear(weight, bias), from.halves(), to.halves(), how);
     };
     const auto add_output = [&](index_t weight, index_t bias, index_t post, const matrix& from) {
-      if (post < 0) return mapped(weight, bias, from, h, core::product_into::add);
+      if (post < 0) return mapped(weight, bias, from, h, product_into::add);
       mapped(weight, bias, from, y);
       add_post_tangent(policy_, y.halves(), norm(post), h.halves());
     };
@@ -236,7 +236,7 @@ class device_transformer {
   device_array<float> theta_, direction_;
   device_array<index_t> positions_;
   device_array<unsigned char> workspace_;
-  core::device_products products_;
+  device_products products_;
 };
 
 }  // namespace

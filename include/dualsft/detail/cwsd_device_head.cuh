@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <dualsft/detail/cwsd_device.hpp>
 #include <dualsft/detail/device_array.cuh>
-#include <dualsft/detail/device_products.cuh>
+#include <dualsft/device_products.cuh>
 #include <dualsft/detail/launch.cuh>
 #include <span>
 #include <vector>

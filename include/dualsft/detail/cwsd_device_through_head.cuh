@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <dualsft/cwsd.cuh>
 #include <dualsft/detail/cwsd_device_head.cuh>
-#include <dualsft/detail/device_products.cuh>
+#include <dualsft/device_products.cuh>
 #include <limits>
 #include <span>
 #include <vector>

@@ -8,7 +8,7 @@
 #include <type_traits>
 
 /// What a product of two matrices on a device takes, whoever computes it.
-namespace dualsft::detail {
+namespace dualsft {
 
 enum class product_into { overwrite, add };
 
@@ -17,19 +17,21 @@ struct product_options {
   product_into into = product_into::overwrite;
 };
 
-/// Which operand is read transposed: C [m, n] = A B^T, A B or A^T B.
-enum class product_kind { a_bt, a_b, at_b };
-
-struct product_shape {
-  index_t m = 0, n = 0, k = 0;
-};
-
 /// Operands of one type; sums of 16-bit operands may stay in float.
 template <class A, class B, class C>
 concept ProductTypes = std::same_as<std::remove_const_t<A>, std::remove_const_t<B>> &&
     (std::same_as<std::remove_const_t<A>, float> ||
      Storage16<std::remove_const_t<A>>)&&(std::same_as<C, float> ||
                                           std::same_as<C, std::remove_const_t<A>>);
+
+namespace detail {
+
+/// Which operand is read transposed: C [m, n] = A B^T, A B or A^T B.
+enum class product_kind { a_bt, a_b, at_b };
+
+struct product_shape {
+  index_t m = 0, n = 0, k = 0;
+};
 
 /// Elements from one row to the next; of a single row that is never read, and any number will do.
 template <class T>
@@ -62,4 +64,5 @@ product_shape checked_product(const char* function, product_kind kind,
   return shape;
 }
 
-}  // namespace dualsft::detail
+}  // namespace detail
+}  // namespace dualsft

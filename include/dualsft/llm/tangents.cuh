@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <dualsft/detail/device_products.cuh>
+#include <dualsft/device_products.cuh>
 #include <dualsft/execution.cuh>
 #include <dualsft/llm/detail/tangent_device_elements.cuh>
 #include <dualsft/llm/detail/tangent_device_linear.cuh>
@@ -190,9 +190,9 @@ struct tangent_linear {
 /// unless y is added to.
 template <TangentScalar T, TangentScalar Y>
 requires(std::same_as<Y, T> || std::same_as<Y, float>) void linear_tangent(
-    const exec::cuda& policy, dualsft::detail::device_products& products,
+    const exec::cuda& policy, dualsft::device_products& products,
     const tangent_linear<T>& map, const detail::read_rows<T>& x, const tangent_rows<Y>& y,
-    dualsft::detail::product_into how = dualsft::detail::product_into::overwrite) {
+    dualsft::product_into how = dualsft::product_into::overwrite) {
   detail::linear_tangent_of<T, Y>("linear_tangent", policy, products, {map.weight, map.rate},
                                   map.bias, map.bias_rate, x, y, how);
 }

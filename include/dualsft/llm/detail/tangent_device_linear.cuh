@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <dualsft/detail/device_products.cuh>
+#include <dualsft/device_products.cuh>
 #include <dualsft/llm/detail/tangent_device_elements.cuh>
 #include <dualsft/llm/detail/tangent_device_tasks.cuh>
 #include <optional>
@@ -9,7 +9,7 @@
 /// The products of a linear map's values and tangents.
 namespace dualsft::llm::detail {
 
-using dualsft::detail::product_into;
+using dualsft::product_into;
 
 /// [2 T, n], if the tangents stand below the values.
 template <class T>
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(512) bias_rows(bias_task<T, Y> task) {
 /// \param map  values: W, tangents: P
 template <class T, class Y>
 void linear_tangent_of(const char* function, const exec::cuda& policy,
-                       dualsft::detail::device_products& products, const tangent_rows<const T>& map,
+                       dualsft::device_products& products, const tangent_rows<const T>& map,
                        const vector_view<const T, device_space>& bias,
                        const vector_view<const T, device_space>& bias_rate,
                        const tangent_rows<const T>& x, const tangent_rows<Y>& y, product_into how) {

@@ -15,7 +15,7 @@
 #include <string>
 #include <type_traits>
 
-namespace dualsft::detail {
+namespace dualsft {
 
 /// Products of row-major matrices on a device, by cuBLASLt:
 ///
@@ -56,7 +56,7 @@ class device_products {
   void a_bt(const char* function, const exec::cuda& policy, const matrix_view<A, device_space>& a,
             const matrix_view<B, device_space>& b, const matrix_view<C, device_space>& c,
             const product_options& options = {}) {
-    multiply(function, policy, product_kind::a_bt, a, b, c, options);
+    multiply(function, policy, detail::product_kind::a_bt, a, b, c, options);
   }
 
   template <class A, class B, class C>
@@ -64,7 +64,7 @@ class device_products {
   void a_b(const char* function, const exec::cuda& policy, const matrix_view<A, device_space>& a,
            const matrix_view<B, device_space>& b, const matrix_view<C, device_space>& c,
            const product_options& options = {}) {
-    multiply(function, policy, product_kind::a_b, a, b, c, options);
+    multiply(function, policy, detail::product_kind::a_b, a, b, c, options);
   }
 
   template <class A, class B, class C>
@@ -72,7 +72,7 @@ class device_products {
   void at_b(const char* function, const exec::cuda& policy, const matrix_view<A, device_space>& a,
             const matrix_view<B, device_space>& b, const matrix_view<C, device_space>& c,
             const product_options& options = {}) {
-    multiply(function, policy, product_kind::at_b, a, b, c, options);
+    multiply(function, policy, detail::product_kind::at_b, a, b, c, options);
   }
 
  private:
@@ -84,7 +84,7 @@ class device_products {
 
   /// All that the choice of an algorithm depends on.
   struct request {
-    product_kind kind;
+    detail::product_kind kind;
     cudaDataType_t in, out;
     index_t m, n, k;
     std::array<index_t, 3> strides;
@@ -122,8 +122,8 @@ class device_products {
 
     description(const request& r, const char* function) {
       check(cublasLtMatmulDescInit(&product, CUBLAS_COMPUTE_32F, CUDA_R_32F), function);
-      const bool first_transposed = r.kind == product_kind::a_bt;
-      const bool second_transposed = r.kind == product_kind::at_b;
+      const bool first_transposed = r.kind == detail::product_kind::a_bt;
+      const bool second_transposed = r.kind == detail::product_kind::at_b;
       const cublasOperation_t of_first = first_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
       const cublasOperation_t of_second = second_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
       check(cublasLtMatmulDescSetAttribute(&product, CUBLASLT_MATMUL_DESC_TRANSA, &of_first,
@@ -169,27 +169,28 @@ class device_products {
   }
 
   template <class A, class B, class C>
-  void multiply(const char* function, const exec::cuda& policy, product_kind kind,
+  void multiply(const char* function, const exec::cuda& policy, detail::product_kind kind,
                 const matrix_view<A, device_space>& a, const matrix_view<B, device_space>& b,
                 const matrix_view<C, device_space>& c, const product_options& options) {
-    const product_shape shape = checked_product(function, kind, a, b, c);
+    const detail::product_shape shape = detail::checked_product(function, kind, a, b, c);
     if (shape.m == 0 || shape.n == 0) return;
     if (shape.k == 0) {  // the sum of nothing
       if (options.into == product_into::overwrite)
-        cuda_check(cudaMemset2DAsync(c.data(), bytes<C>(leading_dimension(c)), 0, bytes<C>(shape.n),
-                                     static_cast<std::size_t>(shape.m), policy.stream),
-                   function);
+        detail::cuda_check(
+            cudaMemset2DAsync(c.data(), bytes<C>(detail::leading_dimension(c)), 0,
+                              bytes<C>(shape.n), static_cast<std::size_t>(shape.m), policy.stream),
+            function);
       return;
     }
-    const request wanted{
-        .kind = kind,
-        .in = type_of<A>(),
-        .out = type_of<C>(),
-        .m = shape.m,
-        .n = shape.n,
-        .k = shape.k,
-        .strides = {leading_dimension(a), leading_dimension(b), leading_dimension(c)},
-        .alignments = {aligned(a.data()), aligned(b.data()), aligned(c.data())}};
+    const request wanted{.kind = kind,
+                         .in = type_of<A>(),
+                         .out = type_of<C>(),
+                         .m = shape.m,
+                         .n = shape.n,
+                         .k = shape.k,
+                         .strides = {detail::leading_dimension(a), detail::leading_dimension(b),
+                                     detail::leading_dimension(c)},
+                         .alignments = {aligned(a.data()), aligned(b.data()), aligned(c.data())}};
     description d(wanted, function);
     auto known = known_.find(wanted);
     if (known == known_.end()) known = known_.emplace(wanted, choose(function, wanted, d)).first;
@@ -211,4 +212,4 @@ class device_products {
   std::map<request, cublasLtMatmulAlgo_t> known_;
 };
 
-}  // namespace dualsft::detail
+}  // namespace dualsft

@@ -38,6 +38,10 @@ __global__ void multiply_rows(played_product p, const In* a, const In* b, Out* c
     }
 }
 
+}  // namespace dualsft::detail
+
+namespace dualsft {
+
 class device_products {
  public:
   static constexpr index_t advised_workspace_bytes = 1024;
@@ -56,7 +60,7 @@ class device_products {
   void a_bt(const char* function, const exec::cuda& policy, const matrix_view<A, device_space>& a,
             const matrix_view<B, device_space>& b, const matrix_view<C, device_space>& c,
             const product_options& options = {}) {
-    multiply(function, policy, product_kind::a_bt, a, b, c, options);
+    multiply(function, policy, detail::product_kind::a_bt, a, b, c, options);
   }
 
   template <class A, class B, class C>
@@ -64,7 +68,7 @@ class device_products {
   void a_b(const char* function, const exec::cuda& policy, const matrix_view<A, device_space>& a,
            const matrix_view<B, device_space>& b, const matrix_view<C, device_space>& c,
            const product_options& options = {}) {
-    multiply(function, policy, product_kind::a_b, a, b, c, options);
+    multiply(function, policy, detail::product_kind::a_b, a, b, c, options);
   }
 
   template <class A, class B, class C>
@@ -72,28 +76,29 @@ class device_products {
   void at_b(const char* function, const exec::cuda& policy, const matrix_view<A, device_space>& a,
             const matrix_view<B, device_space>& b, const matrix_view<C, device_space>& c,
             const product_options& options = {}) {
-    multiply(function, policy, product_kind::at_b, a, b, c, options);
+    multiply(function, policy, detail::product_kind::at_b, a, b, c, options);
   }
 
  private:
   template <class A, class B, class C>
-  void multiply(const char* function, const exec::cuda& policy, product_kind kind,
+  void multiply(const char* function, const exec::cuda& policy, detail::product_kind kind,
                 const matrix_view<A, device_space>& a, const matrix_view<B, device_space>& b,
                 const matrix_view<C, device_space>& c, const product_options& options) {
-    const product_shape shape = checked_product(function, kind, a, b, c);
+    const detail::product_shape shape = detail::checked_product(function, kind, a, b, c);
     if (shape.m == 0 || shape.n == 0) return;
-    const played_product p{kind,
-                           options.into == product_into::add,
-                           shape,
-                           options.alpha,
-                           leading_dimension(a),
-                           leading_dimension(b),
-                           leading_dimension(c)};
+    const detail::played_product p{kind,
+                                   options.into == product_into::add,
+                                   shape,
+                                   options.alpha,
+                                   detail::leading_dimension(a),
+                                   detail::leading_dimension(b),
+                                   detail::leading_dimension(c)};
     constexpr unsigned threads = 32;
     const auto blocks = static_cast<unsigned>((shape.m + threads - 1) / threads);
-    launch(function, policy, {blocks, threads}, multiply_rows<std::remove_const_t<A>, C>, p,
-           a.data(), b.data(), c.data());
+    detail::launch(function, policy, {blocks, threads},
+                   detail::multiply_rows<std::remove_const_t<A>, C>, p, a.data(), b.data(),
+                   c.data());
   }
 };
 
-}  // namespace dualsft::detail
+}  // namespace dualsft
