@@ -5,6 +5,7 @@
 #include <dualsft/ghost_scores.cuh>
 #include <limits>
 #include <string>
+#include <thread>
 
 #include "device_values.cuh"
 
@@ -408,6 +409,28 @@ TEST_CASE("ghost scores: captured into a graph, launched twice") {
   for (std::size_t i = 0; i < once.size(); ++i) CHECK(thrice[i] == 3 * once[i]);
   cudaGraphExecDestroy(executable);
   cudaGraphDestroy(graph);
+}
+
+TEST_CASE("ghost scores: a thread whose first use of the device they are") {
+  const own_stream stream;
+  const exec::cuda policy = stream.policy();
+  const affine_case<bfloat16> trace(policy, {130, 72, 264}, false);
+  const auto examples = examples_of(130, 6, order::runs, 0);
+  const device_array<index_t> on_examples(policy, std::span(examples));
+  ghost_workspace workspace(policy, 130, 264, 6);
+  const std::vector<double> none(6, 0.0);
+  const device_array<double> scores(policy, std::span(none));
+  std::string failed;
+  std::thread([&] {
+    try {
+      trace.add(policy, on_examples, scores, workspace);
+    } catch (const std::exception& error) {
+      failed = error.what();
+    }
+  }).join();
+  CHECK(failed == "");
+  const auto want = scores_by_loop(none, examples, [&](index_t t) { return trace.token(t); });
+  CHECK(testing::first_difference(scores.to_host(), want) == -1);
 }
 
 TEST_CASE("ghost scores: what does not fit is refused, with its sizes") {

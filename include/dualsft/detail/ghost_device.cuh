@@ -44,7 +44,7 @@ DUALSFT_HOST_DEVICE constexpr index_t pieces_of(index_t n, index_t piece) {
 
 /// \throws invalid_argument  if there are more tiles than a launch can number
 inline tile_order order_of_tiles(const char* function, index_t tile_rows, index_t tile_cols) {
-  constexpr index_t most = 0x7fffffff;
+  constexpr index_t most = 0x7fffffff / tile_order::height;  // its arithmetic is in 32 bits
   expects(tile_rows <= most && tile_cols <= most / (tile_rows < 1 ? 1 : tile_rows), function,
           "the product has too many tiles", "tile rows", tile_rows, "tile columns", tile_cols);
   return {static_cast<int>(tile_rows), static_cast<int>(tile_cols)};

@@ -50,6 +50,14 @@ __device__ inline void add_half(float (&sum)[4], const float (&c)[128], const un
                                 int row, int left, const T* bias) {
   const int lane_col = 2 * static_cast<int>(threadIdx.x % 4);
   const unsigned at = static_cast<unsigned>(row * 128 + (row % 8) * 16 + 2 * lane_col);
+  float of_bias[16][2] = {};
+  if (Ragged && bias != nullptr)
+#pragma unroll
+    for (int j = 0; j < 16; ++j)  // all of them before the first is waited for
+#pragma unroll
+      for (int h = 0; h < 2; ++h)
+        if (8 * j + lane_col + h < left)
+          of_bias[j][h] = convert_float<float>(bias[8 * j + lane_col + h]);
 #pragma unroll
   for (int j = 0; j < 16; ++j) {
     const unsigned char* const from =
@@ -59,13 +67,10 @@ __device__ inline void add_half(float (&sum)[4], const float (&c)[128], const un
     unpack_pair<T>(*reinterpret_cast<const std::uint32_t*>(from + 8 * 128), e[2], e[3]);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int col = 8 * j + lane_col + i % 2;
       float y = c[64 * Half + 4 * j + i];
-      if constexpr (Ragged) {
-        if (col >= left) continue;  // a NaN of A times the zeros beyond P
-        if (bias != nullptr) y += convert_float<float>(bias[col]);
-      }
-      sum[i] += y * e[i];
+      if constexpr (Ragged) y += of_bias[j][i % 2];
+      // Beyond P there may be a NaN of A times zero.
+      if (!Ragged || 8 * j + lane_col + i % 2 < left) sum[i] += y * e[i];
     }
   }
 }
@@ -168,10 +173,12 @@ __device__ inline void affine_consumer(int group, const affine_work<T>& work,
     const index_t col = index_t{place.col} * tile::cols;
     barrier_wait(&full[at.stage], at.parity);
     add_half<T, 0>(sum, c, stages + at.stage * tile::stage_bytes, row, col, work);
+    fence_before_boxes();
     release(at.stage);
     at.advance();
     barrier_wait(&full[at.stage], at.parity);
     add_half<T, 1>(sum, c, stages + at.stage * tile::stage_bytes, row, col + 128, work);
+    fence_before_boxes();
     release(at.stage);
     at.advance();
 

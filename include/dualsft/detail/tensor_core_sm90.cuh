@@ -50,7 +50,9 @@ __device__ inline void barrier_arrive(phase_barrier* barrier) {
                : "memory");
 }
 
-/// At the barrier of the same place in block `rank` of the cluster.
+/// At the barrier of the same place in block `rank` of the cluster. Orders no ordinary stores for that
+/// block: a release for a whole cluster waits for all of a thread's memory, and products and boxes,
+/// which is what such barriers are about, need none.
 __device__ inline void barrier_arrive_at(phase_barrier* barrier, unsigned rank) {
   asm volatile(
       "{\n"
@@ -155,19 +157,36 @@ tensor_map make_tensor_map(const char* function, const T* data, index_t rows, in
   const cuuint32_t box[2] = {64, static_cast<cuuint32_t>(box_rows)};
   const cuuint32_t steps[2] = {1, 1};
   tensor_map map{};
-  const CUresult result =
-      encode(&map,
-             std::is_same_v<T, bfloat16> ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                                         : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
-             2, const_cast<T*>(data), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS) throw cuda_error(function, cudaErrorInvalidValue);
+  const auto describe = [&] {
+    return encode(&map,
+                  std::is_same_v<T, bfloat16> ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                              : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+                  2, const_cast<T*>(data), sizes, strides, box, steps,
+                  CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  };
+  CUresult result = describe();
+  if (result == CUDA_ERROR_INVALID_CONTEXT) {
+    // A thread that has launched nothing yet: unlike the runtime's functions, the driver's take no
+    // context by themselves.
+    int device = 0;
+    cuda_check(cudaGetDevice(&device), function);
+    cuda_check(cudaSetDevice(device), function);
+    result = describe();
+  }
+  // The runtime's numbers for errors are the driver's.
+  if (result != CUDA_SUCCESS) throw cuda_error(function, static_cast<cudaError_t>(result));
   return map;
 }
 
 __device__ inline void prefetch_tensor_map(const tensor_map& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+}
+
+/// Between a thread's own accesses to a place in shared memory and the arrival at a barrier that lets a
+/// box be copied there: the copy engine is not bound by the order of ordinary accesses.
+__device__ inline void fence_before_boxes() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
 /// Begins to copy the box whose first element is (row, col); its bytes arrive at the barrier.

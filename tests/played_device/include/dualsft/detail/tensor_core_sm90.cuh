@@ -207,6 +207,7 @@ tensor_map make_tensor_map(const char*, const T* data, index_t rows, index_t col
 }
 
 inline void prefetch_tensor_map(const tensor_map&) {}
+inline void fence_before_boxes() {}
 
 inline void load_box_for(std::uint16_t blocks, void* shared, const tensor_map& map, int row,
                          int col, phase_barrier* barrier) {
