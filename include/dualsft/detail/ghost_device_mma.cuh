@@ -72,38 +72,61 @@ __device__ inline void multiply_mma_step(float (&c)[4][8][4], const unsigned cha
   }
 }
 
-/// The thread's products with E, of 8 rows; sum[2 i + r] is of row 16 i + 8 r + lane / 4 of the warp.
+/// Two values of a row that has `left` more of them; zeros for those it has not.
+template <bool Pairs, class T>
+__device__ inline std::uint32_t pair_of_row(const T* from, int left) {
+  std::uint32_t pair = 0;
+  if constexpr (Pairs) {
+    if (left > 1) pair = *reinterpret_cast<const std::uint32_t*>(from);
+    if (left == 1) pair = from->bits;
+  } else {
+    if (left > 0) pair = from[0].bits;
+    if (left > 1) pair |= static_cast<std::uint32_t>(from[1].bits) << 16;
+  }
+  return pair;
+}
+
+/// The thread's products with E, of 8 rows; sum[i] is of row 8 i + lane / 4 of the warp.
 template <bool Pairs, class T>
 __device__ inline void meet_errors(float (&sum)[8], const float (&c)[4][8][4], const T* errors,
                                    index_t errors_stride, index_t first_row, index_t first_col,
                                    const affine_work<T>& work) {
   const int lane = static_cast<int>(threadIdx.x % 32);
+  const index_t row = first_row + lane / 4, col = first_col + 2 * (lane % 4);
+  const int left = work.out - col < 64 ? static_cast<int>(work.out - col) : 64;
+  float bias[8][2] = {};
+  if (work.bias != nullptr)
 #pragma unroll
-  for (int i = 0; i < 4; ++i)
+    for (int j = 0; j < 8; ++j)
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const index_t row = first_row + 16 * i + 8 * r + lane / 4;
-      const T* const from = errors + row * errors_stride;
+      for (int h = 0; h < 2; ++h)
+        if (8 * j + h < left) bias[j][h] = convert_float<float>(work.bias[col + 8 * j + h]);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    std::uint32_t pairs[4][8];  // all of them are under way before the first is used
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const index_t here = row + 8 * (4 * half + i);
+      const T* const from = errors + here * errors_stride + col;
+#pragma unroll
+      for (int j = 0; j < 8; ++j)
+        pairs[i][j] = pair_of_row<Pairs>(from + 8 * j, here < work.rows ? left - 8 * j : 0);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
       float total = 0;
 #pragma unroll
       for (int j = 0; j < 8; ++j) {
-        const index_t col = first_col + 8 * j + 2 * (lane % 4);
-        float e[2] = {};
-        if (row < work.rows && col + 1 < work.out && Pairs)
-          unpack_pair<T>(*reinterpret_cast<const std::uint32_t*>(from + col), e[0], e[1]);
-        else if (row < work.rows)
-          for (int h = 0; h < 2; ++h)
-            if (col + h < work.out) e[h] = convert_float<float>(from[col + h]);
+        float e[2];
+        unpack_pair<T>(pairs[i][j], e[0], e[1]);
 #pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          if (col + h >= work.out) continue;
-          float y = c[i][j][2 * r + h];
-          if (work.bias != nullptr) y += convert_float<float>(work.bias[col + h]);
-          total += y * e[h];
-        }
+        for (int h = 0; h < 2; ++h)
+          if (8 * j + h < left)
+            total += (c[2 * half + i / 2][j][i % 2 * 2 + h] + bias[j][h]) * e[h];
       }
-      sum[2 * i + r] = total;
+      sum[4 * half + i] = total;
     }
+  }
 }
 
 /// \tparam Aligned  the rows of A and P begin at multiples of 16 bytes
