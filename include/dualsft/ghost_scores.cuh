@@ -5,6 +5,7 @@
 #include <dualsft/error.hpp>
 #include <dualsft/execution.cuh>
 #include <dualsft/views.hpp>
+#include <limits>
 #include <type_traits>
 
 /// phi_D of traces (traces.hpp) on the device: <g_i, P> of every example of a batch out of what one
@@ -48,17 +49,19 @@ struct device_dense_trace {
 };
 
 /// Memory that the scores need on the way, taken once and used by one stream at a time: 8 bytes per
-/// token, 16 per example, and 4 per 256 outputs of each of up to 16,384 tokens.
+/// token, 16 per example, and 4 per 256 outputs of each of up to 16,384 tokens (at least 256 KiB). It is
+/// taken and given back in the order of the stream it was made with: work on another has to be ordered
+/// with that one by events. For the device that was current when it was made.
 class ghost_workspace {
  public:
   /// \param tokens   the most rows of any trace
   /// \param outputs  the most outputs of any affine trace
-  /// \param batch    the most examples
-  /// \throws invalid_argument  if one of them is negative
+  /// \param batch    the most examples, fewer than 2^31
+  /// \throws invalid_argument  if one of them is negative, or batch too large
   /// \throws cuda_error        if there is too little memory
   ghost_workspace(const exec::cuda& policy, index_t tokens, index_t outputs, index_t batch)
       : device_(policy, checked(tokens, "tokens"), checked(outputs, "outputs"),
-                checked(batch, "batch")) {}
+                checked(batch, "batch", 0x7fffffff)) {}
 
   index_t memory_bytes() const { return device_.memory_bytes(); }
 
@@ -78,8 +81,10 @@ class ghost_workspace {
   detail::ghost_device& device() { return device_; }
 
  private:
-  static index_t checked(index_t n, const char* name) {
-    expects(n >= 0, "ghost_workspace", "sizes must not be negative", name, n);
+  static index_t checked(index_t n, const char* name,
+                         index_t most = std::numeric_limits<index_t>::max()) {
+    expects(n >= 0 && n <= most, "ghost_workspace", "sizes must not be negative, or too large",
+            name, n, "most", most);
     return n;
   }
 

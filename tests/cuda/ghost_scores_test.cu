@@ -477,6 +477,7 @@ TEST_CASE("ghost scores: what does not fit is refused, with its sizes") {
                 e.view(), scores.view(), workspace)
             .find("width = 6") != std::string::npos);
   CHECK_THROWS_AS(ghost_workspace(policy, -1, 1, 1), invalid_argument);
+  CHECK_THROWS_AS(ghost_workspace(policy, 1, 1, index_t{1} << 31), invalid_argument);
   CHECK(refusal(good, p.view(), none, scores.view(), workspace).empty());
 }
 

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <dualsft/execution.cuh>
 #include <type_traits>
@@ -18,18 +19,31 @@ struct launch_shape {
   unsigned cluster = 1;          ///< blocks along x that share their shared memory
 };
 
+/// Lets a kernel have all the dynamic shared memory that the current device has besides the kernel's own,
+/// whatever a launch needs: the limit is the kernel's, and other threads may launch it with other sizes.
+inline void allow_shared_memory(const char* function, const void* kernel, std::size_t bytes) {
+  int device = 0, most = 0;
+  cudaFuncAttributes of{};
+  cuda_check(cudaGetDevice(&device), function);
+  cuda_check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+             function);
+  cuda_check(cudaFuncGetAttributes(&of, kernel), function);
+  const int limit = std::max(static_cast<int>(bytes), most - static_cast<int>(of.sharedSizeBytes));
+  if (of.maxDynamicSharedSizeBytes < limit)
+    cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, limit),
+               function);
+}
+
 /// kernel<<<shape.blocks, shape.threads, shape.shared_bytes, stream>>>(arguments...)
 /// \throws cuda_error  naming `function`
 template <class... Parameters>
 void launch(const char* function, const exec::cuda& policy, const launch_shape& shape,
             void (*kernel)(Parameters...),
             const std::type_identity_t<std::remove_cvref_t<Parameters>>&... arguments) {
-  constexpr std::size_t unasked = 48 * 1024;  // more has to be asked for, once per kernel
+  // More than 48 KiB have to be asked for, and a kernel's __shared__ variables, up to 32 KiB, count.
+  constexpr std::size_t unasked = 16 * 1024;
   if (shape.shared_bytes > unasked)
-    cuda_check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    static_cast<int>(shape.shared_bytes)),
-               function);
+    allow_shared_memory(function, reinterpret_cast<const void*>(kernel), shape.shared_bytes);
   cudaLaunchAttribute cluster{};
   cluster.id = cudaLaunchAttributeClusterDimension;
   cluster.val.clusterDim.x = shape.cluster;

@@ -351,6 +351,17 @@ inline void run_grid(dim3 grid, dim3 threads, std::size_t shared_bytes, std::siz
 
 }  // namespace played
 
+struct cudaFuncAttributes {
+  std::size_t sharedSizeBytes;
+  int maxDynamicSharedSizeBytes;
+};
+/// How much of a kernel's memory is static cannot be known here: none, it says.
+inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* out, const void* kernel) {
+  const auto allowed = played::dynamic_shared_limits().find(kernel);
+  *out = {0, allowed == played::dynamic_shared_limits().end() ? 48 * 1024
+                                                              : static_cast<int>(allowed->second)};
+  return cudaSuccess;
+}
 inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute what, int value) {
   if (what != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
   if (value < 0 || value > 227 * 1024) return cudaErrorInvalidValue;
