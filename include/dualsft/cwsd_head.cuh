@@ -111,7 +111,7 @@ class cwsd_head_workspace {
 /// bytes for the logits' way through cwsd, some 6 % of that time. Anchors with more rows than a chunk
 /// need the teacher's product twice, because w(x) is known only after its last row; others are kept
 /// whole. Asynchronous; allocates nothing.
-/// Numerics: as cwsd.cuh and detail/device_products.cuh; logits and their gradients are rounded to T,
+/// Numerics: as cwsd.cuh and device_products.cuh; logits and their gradients are rounded to T,
 /// dW stays in float.
 /// Determinism: equal inputs and workspaces give equal bits.
 template <class T, class Hidden>
