@@ -91,10 +91,7 @@ int resident_clusters(const char* function, void (*kernel)(Parameters...),
   cuda_check(cudaFuncGetAttributes(&code, reinterpret_cast<const void*>(kernel)), function);
   if (major < 9 || code.ptxVersion < 90) return 0;
   if (shape.shared_bytes > static_cast<std::size_t>(most_shared)) return 0;
-  cuda_check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                  cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(shape.shared_bytes)),
-             function);
+  allow_shared_memory(function, reinterpret_cast<const void*>(kernel), shape.shared_bytes);
   cudaLaunchAttribute cluster{};
   cluster.id = cudaLaunchAttributeClusterDimension;
   cluster.val.clusterDim.x = shape.cluster;

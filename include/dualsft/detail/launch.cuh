@@ -18,18 +18,30 @@ struct launch_shape {
   unsigned cluster = 1;          ///< blocks along x that share their shared memory
 };
 
+/// Lets a kernel have `bytes` of dynamic_shared(). What it has without asking is 48 KB less its own
+/// variables; who asks for more gets all there is, always the same, so that no thread takes back what
+/// another, or a graph, is about to use.
+inline void allow_shared_memory(const char* function, const void* kernel, std::size_t bytes) {
+  cudaFuncAttributes has{};
+  cuda_check(cudaFuncGetAttributes(&has, kernel), function);
+  if (bytes <= static_cast<std::size_t>(has.maxDynamicSharedSizeBytes)) return;
+  int device = 0, most = 0;
+  cuda_check(cudaGetDevice(&device), function);
+  cuda_check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+             function);
+  cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  most - static_cast<int>(has.sharedSizeBytes)),
+             function);
+}
+
 /// kernel<<<shape.blocks, shape.threads, shape.shared_bytes, stream>>>(arguments...)
 /// \throws cuda_error  naming `function`
 template <class... Parameters>
 void launch(const char* function, const exec::cuda& policy, const launch_shape& shape,
             void (*kernel)(Parameters...),
             const std::type_identity_t<std::remove_cvref_t<Parameters>>&... arguments) {
-  constexpr std::size_t unasked = 48 * 1024;  // more has to be asked for, once per kernel
-  if (shape.shared_bytes > unasked)
-    cuda_check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    static_cast<int>(shape.shared_bytes)),
-               function);
+  if (shape.shared_bytes > 0)
+    allow_shared_memory(function, reinterpret_cast<const void*>(kernel), shape.shared_bytes);
   cudaLaunchAttribute cluster{};
   cluster.id = cudaLaunchAttributeClusterDimension;
   cluster.val.clusterDim.x = shape.cluster;
