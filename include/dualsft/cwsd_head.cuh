@@ -31,7 +31,8 @@ struct cwsd_head_outputs {
 };
 
 /// Which rows count, and the memory of a chunk. Rows that do not count take no part at all: not in the
-/// products either.
+/// products either. Memory is taken and given back in the order of the policy's stream, which must
+/// outlive it.
 class cwsd_head_workspace {
  public:
   static constexpr index_t advised_bytes = index_t{512} << 20;
@@ -87,8 +88,8 @@ class cwsd_head_workspace {
 
  private:
   vector_view<unsigned char, device_space> product_memory() const {
-    return memory_.view().subview(0, std::min(device_products::advised_workspace_bytes,
-                                              memory_.size() / 4 / 256 * 256));
+    return memory_.view().subview(
+        0, std::min(device_products::advised_workspace_bytes, memory_.size() / 4 / 256 * 256));
   }
 
   detail::device_array<unsigned char> memory_;
