@@ -45,7 +45,8 @@ struct device_cwsd_options {
   gradient_scaling scaling = gradient_scaling::applied;
 };
 
-/// Memory that cwsd needs besides: 48 bytes per row.
+/// Memory that cwsd needs besides: 48 bytes per row. Taken and given back in the order of the policy's
+/// stream, which must outlive it.
 class cwsd_workspace {
  public:
   /// \throws cuda_error  if there is too little memory
@@ -106,7 +107,7 @@ inline float powers_per_logit(const cwsd_rule& rule) {
 /// entropy to e (1 + mean_q |z_q - z_p|) and e (1 + H), both before they are averaged; probabilities
 /// below 2^-126 count as 0. A gradient of 16 bits is rounded once: choose a scale that float16 can hold.
 /// Logits of -inf are impossible classes; NaN and +inf make their anchor NaN and touch no other.
-/// Finite |z| must stay below 2^127.
+/// Finite |z| must stay below 2^127, and a row's largest z / tau above -2^98.
 /// Determinism: equal inputs give equal bits, whatever the number of multiprocessors.
 /// Source: as cwsd.hpp.
 template <class T, class Label = std::int64_t>
@@ -131,7 +132,8 @@ void cwsd(const exec::cuda& policy, const cwsd_rule& rule,
   expects(rows.begins.contiguous() && rows.labels.contiguous() && outputs.anchors.contiguous() &&
               outputs.row_scales.contiguous(),
           function, "device views must be contiguous", "begins stride", rows.begins.stride(),
-          "labels stride", rows.labels.stride());
+          "labels stride", rows.labels.stride(), "anchors stride", outputs.anchors.stride(),
+          "row_scales stride", outputs.row_scales.stride());
   expects(rows.begins.size() == anchors + 1, function,
           "begins must have one value more than there are anchors", "begins", rows.begins.size(),
           "anchors", anchors);

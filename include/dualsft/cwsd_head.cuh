@@ -31,7 +31,8 @@ struct cwsd_head_outputs {
 };
 
 /// Which rows count, and the memory of a chunk. Rows that do not count take no part at all: not in the
-/// products either.
+/// products either. Memory is taken and given back in the order of the policy's stream, which must
+/// outlive it.
 class cwsd_head_workspace {
  public:
   static constexpr index_t advised_bytes = index_t{512} << 20;

@@ -27,7 +27,8 @@ namespace dualsft {
 /// The object belongs to the device that was current when it was made, and to one thread and one
 /// stream at a time, because its products share the workspace.
 /// Cost: nothing is allocated on the device after construction; the first product of a shape asks
-/// cuBLASLt which algorithm to take, later ones find it here. Asynchronous.
+/// cuBLASLt which algorithm to take, later ones find it here. Asynchronous. What a graph captures
+/// should have run before: the first product of a shape may load code.
 /// Numerics: float sums, float operands without TF32; 16-bit results are rounded once (partial sums
 /// of a split k meet in float).
 /// Determinism: equal shapes, strides and alignments on one device give equal bits.

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <dualsft/detail/cwsd_device.hpp>
 #include <dualsft/detail/device_scalars.cuh>
+#include <dualsft/detail/rounded.hpp>
 #include <dualsft/float16.hpp>
 #include <limits>
 #include <type_traits>
@@ -222,7 +223,8 @@ struct row_scale {
   float student_at, teacher_at, student, teacher;
 };
 
-/// factor (p - q) of a group.
+/// factor (p - q) of a group; exactly 0 where the rows are equal, which a product fused with the
+/// difference is not.
 template <class Group, int width>
 __device__ Group difference(const Group& student, const Group& teacher, const row_scale& scale,
                             float per_logit) {
@@ -231,7 +233,7 @@ __device__ Group difference(const Group& student, const Group& teacher, const ro
   for (int e = 0; e < width; ++e) {
     const float p = exp2_approx(fmaf(student[e], per_logit, -scale.student_at));
     const float q = exp2_approx(fmaf(teacher[e], per_logit, -scale.teacher_at));
-    x[e] = fmaf(p, scale.student, -q * scale.teacher);
+    x[e] = rounded_sum(rounded_product(p, scale.student), -rounded_product(q, scale.teacher));
   }
   return Group::of(x);
 }

@@ -44,11 +44,10 @@ template <Storage16 T>
 __device__ std::uint32_t narrowed_pair(float first, float second) {
   if constexpr (std::is_same_v<T, bfloat16>) {
     const __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
-    return __bfloat16_as_ushort(pair.x) | static_cast<std::uint32_t>(__bfloat16_as_ushort(pair.y))
-                                              << 16;
+    return reinterpret_cast<const std::uint32_t&>(pair);
   } else {
     const __half2 pair = __floats2half2_rn(first, second);
-    return __half_as_ushort(pair.x) | static_cast<std::uint32_t>(__half_as_ushort(pair.y)) << 16;
+    return reinterpret_cast<const std::uint32_t&>(pair);
   }
 }
 

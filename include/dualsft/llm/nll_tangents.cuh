@@ -73,7 +73,8 @@ void nll_tangent(const exec::cuda& policy, const vector_view<Label, device_space
 ///     sums.finish(policy, nll, rate);
 ///
 /// Columns may come in any order, each once. Nothing is allocated after construction.
-/// Memory: 40 bytes per row.
+/// Memory: 32 bytes per row, taken and given back in the order of the constructor's stream, which
+/// must outlive it.
 template <class Label = index_t>
 class nll_tangents {
  public:

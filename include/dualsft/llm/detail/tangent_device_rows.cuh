@@ -3,13 +3,10 @@
 
 #include <bit>
 #include <cstdint>
+#include <dualsft/detail/device_scalars.cuh>
 #include <dualsft/detail/launch.cuh>
 #include <dualsft/float16.hpp>
 #include <dualsft/llm/detail/tangent_device.hpp>
-#if defined(__NVCC__)
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#endif
 
 /// Rows as kernels see them, 16 bytes at a time.
 namespace dualsft::llm::detail {
@@ -53,45 +50,9 @@ bool is_aligned(const rows_at<T>& rows) {
          rows.tangent_stride % pack<T> == 0;
 }
 
-// The processor's own conversions where it has them: a library's take eight operations an element.
-
-template <class T>
-__device__ inline float widened(T x) {
-#if defined(__CUDA_ARCH__)
-  if constexpr (std::same_as<T, float16>) return __half2float(__ushort_as_half(x.bits));
-#endif
-  return convert_float<float>(x);
-}
-
-template <class T>
-__device__ inline T narrowed(float x) {
-#if defined(__CUDA_ARCH__)
-  if constexpr (std::same_as<T, float16>)
-    return {__half_as_ushort(__float2half_rn(x))};
-  else if constexpr (std::same_as<T, bfloat16>)
-    return {__bfloat16_as_ushort(__float2bfloat16_rn(x))};
-  else
-    return x;
-#else
-  return convert_float<T>(x);
-#endif
-}
-
-/// Two elements of a 16-bit type in one word.
-template <class T>
-__device__ inline unsigned narrowed_pair(float low, float high) {
-#if defined(__CUDA_ARCH__)
-  if constexpr (std::same_as<T, float16>) {
-    const __half2 both = __floats2half2_rn(low, high);
-    return reinterpret_cast<const unsigned&>(both);
-  } else {
-    const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
-    return reinterpret_cast<const unsigned&>(both);
-  }
-#else
-  return narrowed<T>(low).bits | static_cast<unsigned>(narrowed<T>(high).bits) << 16;
-#endif
-}
+using dualsft::detail::narrowed;
+using dualsft::detail::narrowed_pair;
+using dualsft::detail::widened;
 
 /// 16 bytes as they travel. They are widened where they are used: half the registers.
 template <class T>

@@ -336,6 +336,9 @@ enum cudaFuncAttribute {
 
 namespace played {
 
+/// What variables of a kernel's own take of its block's shared memory: as if each had so many.
+inline constexpr std::size_t static_shared_bytes = 1024;
+
 /// What each kernel was allowed to take.
 inline std::map<const void*, std::size_t>& dynamic_shared_limits() {
   static std::map<const void*, std::size_t> limits;
@@ -352,19 +355,21 @@ inline void run_grid(dim3 grid, dim3 threads, std::size_t shared_bytes, std::siz
 }  // namespace played
 
 struct cudaFuncAttributes {
-  std::size_t sharedSizeBytes;
-  int maxDynamicSharedSizeBytes;
+  std::size_t sharedSizeBytes = 0;
+  int maxDynamicSharedSizeBytes = 0;
 };
-/// How much of a kernel's memory is static cannot be known here: none, it says.
 inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* out, const void* kernel) {
   const auto allowed = played::dynamic_shared_limits().find(kernel);
-  *out = {0, allowed == played::dynamic_shared_limits().end() ? 48 * 1024
-                                                              : static_cast<int>(allowed->second)};
+  out->sharedSizeBytes = played::static_shared_bytes;
+  out->maxDynamicSharedSizeBytes = static_cast<int>(allowed == played::dynamic_shared_limits().end()
+                                                        ? 48 * 1024 - played::static_shared_bytes
+                                                        : allowed->second);
   return cudaSuccess;
 }
 inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute what, int value) {
   if (what != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
-  if (value < 0 || value > 227 * 1024) return cudaErrorInvalidValue;
+  if (value < 0 || value > 227 * 1024 - static_cast<int>(played::static_shared_bytes))
+    return cudaErrorInvalidValue;
   played::dynamic_shared_limits()[kernel] = static_cast<std::size_t>(value);
   return cudaSuccess;
 }
@@ -405,10 +410,9 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   if (per_block == 0 || per_block > 1024 || threads.z > 64 || grid.x == 0 || grid.y == 0 ||
       grid.z == 0 || grid.x > 0x7fffffffU || grid.y > 65535 || grid.z > 65535)
     return cudaErrorInvalidConfiguration;
-  const auto allowed = played::dynamic_shared_limits().find(reinterpret_cast<const void*>(kernel));
-  if (config->dynamicSmemBytes > (allowed == played::dynamic_shared_limits().end()
-                                      ? std::size_t{48 * 1024}
-                                      : std::max(allowed->second, std::size_t{48 * 1024})))
+  cudaFuncAttributes has;
+  cudaFuncGetAttributes(&has, reinterpret_cast<const void*>(kernel));
+  if (config->dynamicSmemBytes > static_cast<std::size_t>(has.maxDynamicSharedSizeBytes))
     return cudaErrorInvalidValue;
   // Arguments are copied at the launch, as a device does.
   const auto copies = std::make_shared<std::tuple<std::remove_cvref_t<Parameters>...>>(
