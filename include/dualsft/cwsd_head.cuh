@@ -87,8 +87,8 @@ class cwsd_head_workspace {
 
  private:
   vector_view<unsigned char, device_space> product_memory() const {
-    return memory_.view().subview(0, std::min(device_products::advised_workspace_bytes,
-                                              memory_.size() / 4 / 256 * 256));
+    return memory_.view().subview(
+        0, std::min(device_products::advised_workspace_bytes, memory_.size() / 4 / 256 * 256));
   }
 
   detail::device_array<unsigned char> memory_;
@@ -111,7 +111,7 @@ class cwsd_head_workspace {
 /// bytes for the logits' way through cwsd, some 6 % of that time. Anchors with more rows than a chunk
 /// need the teacher's product twice, because w(x) is known only after its last row; others are kept
 /// whole. Asynchronous; allocates nothing.
-/// Numerics: as cwsd.cuh and detail/device_products.cuh; logits and their gradients are rounded to T,
+/// Numerics: as cwsd.cuh and device_products.cuh; logits and their gradients are rounded to T,
 /// dW stays in float.
 /// Determinism: equal inputs and workspaces give equal bits.
 template <class T, class Hidden>
