@@ -23,6 +23,8 @@ struct dense_outputs {
 ///
 /// Memory: where columns wait for their sums and are read once, 8 N for each of up to 132 clusters of
 /// blocks (0.6 MB at 4096 x 1e6); else N d / 32 bytes (joint order N d / 21) and 24 d (130 to 220 MB).
+/// Taken and given back on the stream of construction: calls on another come after the one and before the
+/// other.
 class dense_workspace {
  public:
   /// \param rows, columns  N and d

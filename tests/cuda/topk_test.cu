@@ -102,6 +102,35 @@ TEST_CASE_TEMPLATE("the host's selection, mask and counts", T, float, double) {
     }
 }
 
+TEST_CASE("blocks that have two whole shares, one, and one in part") {
+  const own_stream stream;
+  const exec::cuda policy = stream.policy();
+  const index_t n = 2'100'001;
+  const std::vector<float> scores = numbers<float>(n, spread::heavy_tailed, 9);
+  const detail::device_array<float> there(policy, std::span<const float>(scores));
+  const detail::stored_scores_at<float> at{there.data(), n};
+  const topk_result expected = topk(exec::cpu{}, vector_view<const float>(scores), {n / 20});
+  const device_topk_result found = topk(policy, there.view(), {n / 20});
+  const detail::device_array<std::uint32_t> words(policy, (n + 31) / 32);
+  write_mask(policy, at, topk_by::value, found, 0, words.view());
+  topk_result got = found.summary;
+  got.selected = members_of(words.to_host(), n);
+  CHECK(got == expected);
+}
+
+TEST_CASE("a workspace made on another stream") {
+  const own_stream one, other;
+  const std::vector<float> scores = numbers<float>(1000, spread::normal, 1);
+  topk_workspace workspace(one.policy(), 1000);
+  const detail::device_array<float> there(other.policy(), std::span<const float>(scores));
+  const detail::stored_scores_at<float> at{there.data(), 1000};
+  const device_topk_result found = topk(
+      other.policy(), std::span<const detail::stored_scores_at<float>>(&at, 1), {50}, workspace);
+  topk_result expected = topk(exec::cpu{1}, vector_view<const float>(scores), {50});
+  CHECK(found.summary.kth == expected.kth);
+  CHECK(found.summary.next == expected.next);
+}
+
 TEST_CASE("more than 2^32 scores") {
   if (is_small_run()) return;
   const own_stream stream;

@@ -61,8 +61,10 @@ struct emulated {
       const auto p = static_cast<std::size_t>(page);
       const index_t begin = std::max(first, mask.page_begins()[p]);
       const index_t end = std::min(last, mask.page_begins()[p + 1]);
-      for (index_t rank = begin; rank < end; ++rank)
-        body(rank, (page << 16) + mask.offsets()[static_cast<std::size_t>(rank)]);
+      for (index_t rank = begin; rank < end; ++rank) {
+        const index_t coordinate = (page << 16) + mask.offsets()[static_cast<std::size_t>(rank)];
+        body.store(rank, coordinate, body.load(rank, coordinate));
+      }
     }
   }
 };

@@ -25,10 +25,6 @@ struct projection_facts {
   }
 };
 
-DUALSFT_HOST_DEVICE inline bool is_finite(float x) {
-  return x - x == 0;
-}
-
 /// phi_P while p is formed: the first pass over all coordinates writes p over v, and a rounded copy
 /// where one is wanted; later passes read p. Scores are those of the stored p.
 struct projecting_scores {
@@ -67,10 +63,10 @@ struct projecting_scores {
 
   /// Of coordinate j, for good.
   DUALSFT_HOST_DEVICE double form(index_t j, const inputs& at, facts& mine) const {
-    if (!(is_finite(at.v) && is_finite(at.gradient) && is_finite(at.curvature) &&
-          is_finite(at.hessian_gradient)) &&
-        j < mine.not_finite)
-      mine.not_finite = j;
+    // A product of 0 is 0 unless the other factor is not finite.
+    const bool finite =
+        0 * at.v + 0 * at.gradient + 0 * at.curvature + 0 * at.hessian_gradient == 0;
+    if (!finite && j < mine.not_finite) mine.not_finite = j;
     if (rule.step == step_geometry::adamw && !(at.curvature > 0) && j < mine.not_positive)
       mine.not_positive = j;
     const projected out = project(at);

@@ -39,19 +39,16 @@ struct score_tally {
   index_t nans = 0;
   double best_below = -std::numeric_limits<double>::infinity();
 
+  /// Without branches: neighbouring scores lie on different sides.
   /// \return  whether the score lies within
   DUALSFT_HOST_DEVICE bool add(double score, const score_bracket& range) {
-    if (score > range.high) {
-      ++above;
-    } else if (score >= range.low) {
-      ++within;
-      return true;
-    } else if (score != score) {
-      ++nans;
-    } else if (score > best_below) {
-      best_below = score;
-    }
-    return false;
+    const bool is_above = score > range.high;
+    const bool is_within = score >= range.low && !is_above;
+    above += is_above ? 1 : 0;
+    within += is_within ? 1 : 0;
+    nans += score != score ? 1 : 0;
+    best_below = score < range.low && score > best_below ? score : best_below;
+    return is_within;
   }
   DUALSFT_HOST_DEVICE void add(const score_tally& other) {
     above += other.above;
@@ -267,17 +264,19 @@ class device_topk_search {
     }
 
     std::vector<placed_score> last = device_.take(close);
-    std::sort(last.begin(), last.end(), [](const placed_score& a, const placed_score& b) {
+    const auto is_before = [](const placed_score& a, const placed_score& b) {
       return a.score > b.score || (a.score == b.score && a.index < b.index);
-    });
+    };
+    const auto boundary = last.begin() + (rank - 1);
+    std::nth_element(last.begin(), boundary, last.end(), is_before);
     device_topk_outcome out;
-    const placed_score chosen = last[static_cast<std::size_t>(rank - 1)];
+    const placed_score chosen = *boundary;
     const double kth = chosen.score;
     out.selected = wanted;
     out.test = {kth, chosen.index};
     out.result.kth = kth + 0.0;
     if (rank < static_cast<index_t>(last.size()))
-      out.result.next = last[static_cast<std::size_t>(rank)].score + 0.0;
+      out.result.next = std::min_element(boundary + 1, last.end(), is_before)->score + 0.0;
     else if (below > 0)
       out.result.next = best_below + 0.0;
     index_t greater = 0;

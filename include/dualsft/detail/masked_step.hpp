@@ -19,20 +19,29 @@ struct masked_step {
   float* masters;            // [K], or null
   index_t offset;            // of the block
 
+  /// What is read of one coordinate.
+  struct inputs {
+    Weight weight;
+    Gradient gradient;
+    float m, s, master;
+  };
+
   /// \param rank        in [0, K)
   /// \param coordinate  in [0, d)
-  DUALSFT_HOST_DEVICE void operator()(index_t rank, index_t coordinate) const {
+  DUALSFT_HOST_DEVICE inputs load(index_t rank, index_t coordinate) const {
     const index_t i = coordinate - offset;
-    float weight = convert_float<float>(theta[i]);
-    if (masters != nullptr) {
-      // NaN: not known yet. (A weight that is NaN is one on either side.)
-      const float master = masters[rank];
-      if (master == master) weight = master;
-    }
-    weight = adamw_rule<float>::moved(coefficients, weight, m[rank], s[rank],
-                                      convert_float<float>(gradient[i]));
+    return {theta[i], gradient[i], m[rank], s[rank], masters != nullptr ? masters[rank] : 0.0F};
+  }
+  DUALSFT_HOST_DEVICE void store(index_t rank, index_t coordinate, inputs at) const {
+    float weight = convert_float<float>(at.weight);
+    // NaN: not known yet. (A weight that is NaN is one on either side.)
+    if (masters != nullptr && at.master == at.master) weight = at.master;
+    weight = adamw_rule<float>::moved(coefficients, weight, at.m, at.s,
+                                      convert_float<float>(at.gradient));
+    m[rank] = at.m;
+    s[rank] = at.s;
     if (masters != nullptr) masters[rank] = weight;
-    theta[i] = convert_float<Weight>(weight);
+    theta[coordinate - offset] = convert_float<Weight>(weight);
   }
 };
 

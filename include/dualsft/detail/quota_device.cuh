@@ -22,12 +22,11 @@ namespace dualsft::detail {
 template <class Scores>
 __global__ void mark_selected(Scores scores, index_t n, selection_test test, index_t first,
                               index_t begin, std::uint32_t* words) {
-  const index_t stride = index_t{gridDim.x} * blockDim.x;
-  for (index_t i = index_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += stride) {
-    if (!test(score_of(scores, i, load_score(scores, i)), first + i)) continue;
+  for_each_score(scores, n, [&](index_t i, const score_inputs<Scores>& loaded, bool there) {
+    if (!there || !test(score_of(scores, i, loaded), first + i)) return;
     const index_t j = begin + i;
     atomicOr(&words[j / 32], 1U << (j % 32));
-  }
+  });
 }
 
 /// What the stages of a quota have in common: a growing mask.

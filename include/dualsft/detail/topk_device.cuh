@@ -19,8 +19,38 @@
 namespace dualsft::detail {
 
 inline constexpr int topk_threads = 256;
-inline constexpr int topk_at_once = 4;  // loads in flight per thread
-inline constexpr index_t topk_share = index_t{topk_threads} * topk_at_once;
+inline constexpr int topk_row = 4;  // neighbouring places of a thread: one address serves them all
+inline constexpr index_t topk_share = index_t{topk_threads} * topk_row;
+
+/// each(i, what was loaded, whether i < n) for i in [0, n) and, so that warps stay together, some beyond.
+/// Shares of coordinates are dealt out to the blocks in turn. Loads come before what is done with them, so
+/// that all are under way at once; narrow ones take two shares at a time: 32 bytes per thread, 32 KiB per
+/// multiprocessor, are what keeps the memory busy.
+template <class Scores, class Each>
+__device__ void for_each_score(const Scores& scores, index_t n, const Each& each) {
+  using inputs = score_inputs<Scores>;
+  constexpr int shares = sizeof(inputs) <= 8 ? 2 : 1, at_once = shares * topk_row;
+  const index_t stride = index_t{gridDim.x} * topk_share;
+  for (index_t begin = blockIdx.x * topk_share; begin < n; begin += shares * stride) {
+    int left[shares];  // of a share, from this thread's first place on
+#pragma unroll
+    for (int s = 0; s < shares; ++s) {
+      const index_t all = n - begin - s * stride;
+      left[s] = static_cast<int>(all < topk_share ? all > 0 ? all : 0 : topk_share) -
+                static_cast<int>(threadIdx.x);
+    }
+    const auto place = [&](int u) {
+      return begin + threadIdx.x + u / topk_row * stride + u % topk_row * topk_threads;
+    };
+    const auto is_there = [&](int u) { return u % topk_row * topk_threads < left[u / topk_row]; };
+    inputs loaded[at_once];
+#pragma unroll
+    for (int u = 0; u < at_once; ++u)
+      if (is_there(u)) loaded[u] = load_score(scores, place(u));
+#pragma unroll
+    for (int u = 0; u < at_once; ++u) each(place(u), loaded[u], is_there(u));
+  }
+}
 
 /// Fixed by the size: what a block sees depends on no device. At most 2048, in which the four blocks that
 /// a multiprocessor holds take 3.9 turns on 132 of them: the last turn is nearly full too.
@@ -68,30 +98,20 @@ __global__ void __launch_bounds__(topk_threads, 4)
   __syncthreads();
   using part = swept_part<facts_of<Scores>>;
   part mine{};
-  const index_t stride = index_t{gridDim.x} * blockDim.x;
-  for (index_t first = index_t{blockIdx.x} * blockDim.x + threadIdx.x; first < n;
-       first += topk_at_once * stride) {
-    score_inputs<Scores> loaded[topk_at_once];
-#pragma unroll
-    for (int u = 0; u < topk_at_once; ++u)
-      if (const index_t i = first + u * stride; i < n) loaded[u] = load_score(scores, i);
-#pragma unroll
-    for (int u = 0; u < topk_at_once; ++u) {
-      const index_t i = first + u * stride;
-      if (i >= n) continue;
-      double score;
-      if constexpr (std::is_same_v<facts_of<Scores>, no_facts>)
-        score = score_of(scores, i, loaded[u]);
-      else
-        score = scores.form(i, loaded[u], mine.facts);
-      if (!mine.tally.add(score, range) || to.segment == 0) continue;
-      const unsigned slot = atomicAdd(&filled, 1U);
-      if (slot >= to.segment) continue;
-      const index_t at = index_t{blockIdx.x} * to.segment + slot;
-      to.scores[at] = score;
-      to.indices[at] = index_of(i);
-    }
-  }
+  for_each_score(scores, n, [&](index_t i, const score_inputs<Scores>& loaded, bool there) {
+    if (!there) return;
+    double score;
+    if constexpr (std::is_same_v<facts_of<Scores>, no_facts>)
+      score = score_of(scores, i, loaded);
+    else
+      score = scores.form(i, loaded, mine.facts);
+    if (!mine.tally.add(score, range) || to.segment == 0) return;
+    const unsigned slot = atomicAdd(&filled, 1U);
+    if (slot >= to.segment) return;
+    const index_t at = index_t{blockIdx.x} * to.segment + slot;
+    to.scores[at] = score;
+    to.indices[at] = index_of(i);
+  });
   using reduction = cub::BlockReduce<part, topk_threads>;
   __shared__ typename reduction::TempStorage storage;
   const part all = reduction(storage).Reduce(mine, add_parts{});
@@ -134,14 +154,13 @@ __global__ void count_score_digits(Scores scores, index_t n, std::uint64_t prefi
   const int buckets = 1 << bits;
   for (int b = static_cast<int>(threadIdx.x); b < buckets; b += topk_threads) mine[b] = 0;
   __syncthreads();
-  const index_t stride = index_t{gridDim.x} * blockDim.x;
-  for (index_t i = index_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += stride) {
-    const double score = scores(i);
-    if (score != score) continue;
+  for_each_score(scores, n, [&](index_t i, const score_inputs<Scores>& loaded, bool there) {
+    const double score = there ? score_of(scores, i, loaded) : 0;
+    if (!there || score != score) return;
     const std::uint64_t key = order_key(score) >> shift;
     if (bits + shift == 64 || key >> bits == prefix)
       atomicAdd(&mine[key & static_cast<std::uint64_t>(buckets - 1)], 1U);
-  }
+  });
   __syncthreads();
   for (int b = static_cast<int>(threadIdx.x); b < buckets; b += topk_threads)
     if (mine[b] > 0) atomicAdd(&counts[b], static_cast<unsigned long long>(mine[b]));
@@ -194,8 +213,12 @@ class topk_device {
     }
   }
 
-  /// What follows runs on this stream.
-  void on(const exec::cuda& policy) { policy_ = policy; }
+  /// What follows runs on this stream, after what is under way on the one before: there the memory was
+  /// taken.
+  void on(const exec::cuda& policy) {
+    if (policy.stream != policy_.stream) cuda_check(cudaStreamSynchronize(policy_.stream), "topk");
+    policy_ = policy;
+  }
 
   index_t most_scores() const { return most_scores_; }
   index_t room() const { return room_; }
@@ -369,37 +392,24 @@ class topk_device {
 
 // ---- what becomes of a selection ------------------------------------------------------------------
 
-/// A warp per word of 32 coordinates, four words at a time.
+/// A warp per word of 32 coordinates.
 template <class Scores>
-__global__ void write_mask_words(Scores scores, index_t n, selection_test test, bool any,
-                                 index_t first, std::uint32_t* words) {
-  constexpr unsigned everyone = 0xffffffffU;
-  const int lane = static_cast<int>(threadIdx.x % 32);
-  const index_t count = (n + 31) / 32;
-  const index_t stride = index_t{gridDim.x} * (blockDim.x / 32);
-  for (index_t word = index_t{blockIdx.x} * (blockDim.x / 32) + threadIdx.x / 32; word < count;
-       word += topk_at_once * stride) {
-    score_inputs<Scores> loaded[topk_at_once];
-#pragma unroll
-    for (int u = 0; u < topk_at_once; ++u)
-      if (const index_t i = (word + u * stride) * 32 + lane; any && i < n)
-        loaded[u] = load_score(scores, i);
-#pragma unroll
-    for (int u = 0; u < topk_at_once; ++u) {
-      const index_t i = (word + u * stride) * 32 + lane;
-      const bool chosen = any && i < n && test(score_of(scores, i, loaded[u]), first + i);
-      const std::uint32_t bits = __ballot_sync(everyone, chosen);
-      if (lane == 0 && word + u * stride < count) words[word + u * stride] = bits;
-    }
-  }
+__global__ void __launch_bounds__(topk_threads, 4)
+    write_mask_words(Scores scores, index_t n, selection_test test, index_t first,
+                     std::uint32_t* words) {
+  for_each_score(scores, n, [&](index_t i, const score_inputs<Scores>& loaded, bool there) {
+    const bool chosen = there && test(score_of(scores, i, loaded), first + i);
+    const std::uint32_t bits = __ballot_sync(0xffffffffU, chosen);
+    if (there && i % 32 == 0) words[i / 32] = bits;
+  });
 }
 
 template <class Scores>
 void launch_write_mask(const exec::cuda& policy, const Scores& scores, const selection_test& test,
-                       bool any, index_t first, std::uint32_t* words) {
+                       index_t first, std::uint32_t* words) {
   if (scores.size() == 0) return;
   launch("write_mask", policy, {blocks_for(scores.size()), topk_threads}, write_mask_words<Scores>,
-         scores, scores.size(), test, any, first, words);
+         scores, scores.size(), test, first, words);
 }
 
 /// counts[r] += set bits in [begins[r], begins[r + 1]); blockIdx.y is r.

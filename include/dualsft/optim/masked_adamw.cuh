@@ -18,15 +18,33 @@ enum class master_weights { none, keep };
 
 namespace detail {
 
-/// body(rank, coordinate) for the members of ranks [first, last); a block of threads per page.
-template <class Body>
-__global__ void for_each_member(const std::uint16_t* offsets, const index_t* page_begins,
-                                index_t first_page, index_t first, index_t last, Body body) {
+inline constexpr int masked_threads = 256;
+inline constexpr int masked_at_once = 4;  // members of a thread whose loads are under way together
+
+/// step.load and step.store of the members of ranks [first, last); a block of threads per page.
+template <class Step>
+__global__ void __launch_bounds__(masked_threads, 4)
+    step_members(const std::uint16_t* offsets, const index_t* page_begins, index_t first_page,
+                 index_t first, index_t last, Step step) {
   const index_t page = first_page + blockIdx.x;
   const index_t begin = page_begins[page] > first ? page_begins[page] : first;
   const index_t end = page_begins[page + 1] < last ? page_begins[page + 1] : last;
-  for (index_t rank = begin + threadIdx.x; rank < end; rank += blockDim.x)
-    body(rank, (page << paged_index_set::page_bits) + offsets[rank]);
+  for (index_t rank = begin + threadIdx.x; rank < end; rank += masked_at_once * masked_threads) {
+    index_t coordinate[masked_at_once];
+    typename Step::inputs loaded[masked_at_once];
+#pragma unroll
+    for (int u = 0; u < masked_at_once; ++u)
+      if (const index_t r = rank + u * masked_threads; r < end)
+        coordinate[u] = (page << paged_index_set::page_bits) + offsets[r];
+#pragma unroll
+    for (int u = 0; u < masked_at_once; ++u)
+      if (const index_t r = rank + u * masked_threads; r < end)
+        loaded[u] = step.load(r, coordinate[u]);
+#pragma unroll
+    for (int u = 0; u < masked_at_once; ++u)
+      if (const index_t r = rank + u * masked_threads; r < end)
+        step.store(r, coordinate[u], loaded[u]);
+  }
 }
 
 }  // namespace detail
@@ -43,7 +61,8 @@ __global__ void for_each_member(const std::uint16_t* offsets, const index_t* pag
 ///
 /// Memory on the device: 10 bytes per selected coordinate (14 with masters) and 8 per 65,536
 /// coordinates; the host keeps 2 per selected coordinate. The stream given at construction must
-/// outlive the optimizer.
+/// outlive the optimizer; on it the memory is given back and to_host copies, so updates on other streams
+/// must be over by then.
 /// Cost of a step: limited by memory: 18 bytes per selected coordinate (26 with masters) and every
 /// 32-byte sector of theta (twice) and of the gradient that holds one. Asynchronous.
 /// Numerics: all in float; for float weights and gradients the bits of masked_adamw<float>.
@@ -115,16 +134,15 @@ class device_masked_adamw : private detail::optimizer_core<adamw_rule<float>> {
     const index_t pages = last_page - first_page + 1;
     expects(pages <= std::numeric_limits<int>::max(), "device_masked_adamw",
             "a block may have 2^47 coordinates", "coordinates", theta.size());
-    constexpr int threads = 256;
     using step = detail::masked_step<Weight, std::remove_const_t<Gradient>>;
-    detail::launch("device_masked_adamw", policy, {static_cast<unsigned>(pages), threads},
-                   detail::for_each_member<step>, offsets_.data(), page_begins_.data(), first_page,
-                   first, last,
-                   step{core::coefficients(), theta.data(), gradient.data(), m_.data(), s_.data(),
-                        masters_.data(), offset});
+    detail::launch(
+        "device_masked_adamw", policy, {static_cast<unsigned>(pages), detail::masked_threads},
+        detail::step_members<step>, offsets_.data(), page_begins_.data(), first_page, first, last,
+        step{core::coefficients(), theta.data(), gradient.data(), m_.data(), s_.data(),
+             masters_.data(), offset});
   }
 
-  /// The same optimizer on the host, to be saved or looked at. Waits for the stream.
+  /// The same optimizer on the host, to be saved or looked at. Waits for the stream of construction.
   masked_adamw<float> to_host() const {
     return {selected_, options(), steps(), m_.to_host(), s_.to_host()};
   }
