@@ -291,7 +291,11 @@ tests() {
   heading >"$report"
   for program in tests/cuda/*_test.cu examples/cuda_scores/cuda_scores.cu; do
     name=$(basename "$program" .cu)
-    built "$name" || continue
+    named "$name" || continue
+    if [[ ! -x $out/$name ]]; then
+      printf '%-32s DOES NOT COMPILE\n' "$name" >>"$report"
+      continue
+    fi
     programs+=("$name")
     ! grep -q 'TEST_CASE.*2^3' "$program" || large+=("$name")
   done
@@ -362,7 +366,8 @@ compare() {
 
 sanitize() {
   say "sanitizers"
-  local report=$results/gpu_sanitize.txt source name tool log logs=() status limit seconds verdict
+  local report=$results/gpu_sanitize.txt source name tool log logs=() status limit seconds
+  local verdict unrun=0
   if [[ ! -x $sanitizer ]]; then
     echo "   left out: there is no compute-sanitizer here"
     failed+=("sanitize (no compute-sanitizer)")
@@ -382,12 +387,14 @@ sanitize() {
   running=0
   for log in ${logs[@]+"${logs[@]}"}; do
     name=$(basename "$log" .log)
-    status=none limit=0 seconds=0
-    [[ ! -e $log.status ]] || read -r status limit seconds <"$log.status"
+    if [[ ! -e $log.status ]]; then
+      unrun=$((unrun + 1))
+      continue
+    fi
+    read -r status limit seconds <"$log.status"
     rm -f "$log.status"
     case $status in
       0) verdict="clean ($seconds s)" ;;
-      none) verdict="NOT RUN: no time left" ;;
       77) verdict="SKIPPED: no device" ;;
       124 | 137) verdict="FAILED: stopped after $limit s" ;;
       *) verdict="FAILED: $(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY|rror' "$log" | tail -n 1)" ;;
@@ -395,6 +402,10 @@ sanitize() {
     [[ $status == 0 ]] || failed+=("$name")
     printf '%-44s %s\n' "$name" "$verdict" | tee -a "$report" | sed 's/^/   /'
   done
+  if ((unrun > 0)); then
+    failed+=("$unrun of ${#logs[@]} sanitizer runs (not run)")
+    echo "NOT RUN, no time left: $unrun of ${#logs[@]}" | tee -a "$report" | sed 's/^/   /'
+  fi
   publish
 }
 
