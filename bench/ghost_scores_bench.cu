@@ -62,8 +62,7 @@ void affine(benchmark::State& state, const layer& of, index_t tokens) {
                     "scores differ from sums in double"))
     return;
 
-  const detail::device_array<unsigned char> space(policy,
-                                                  device_products::advised_workspace_bytes);
+  const detail::device_array<unsigned char> space(policy, device_products::advised_workspace_bytes);
   device_products products(space.view());
   const matrix_view<bfloat16, device_space> y(product.data(), tokens, out);
   bench::device_timer timer(state);

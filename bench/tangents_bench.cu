@@ -237,8 +237,7 @@ void linear_maps(benchmark::State& state, way how, index_t tokens, index_t in, i
   if (!bench::fits(state, bytes_of(2 * (tokens * (in + out) + in * out)))) return;
   const bool beside = how == way::side_by_side;
   const rows x(policy, tokens, in, 1), weights(policy, out, in, 2), y(policy, tokens, out, 3);
-  device_array<unsigned char> workspace(policy,
-                                        device_products::advised_workspace_bytes);
+  device_array<unsigned char> workspace(policy, device_products::advised_workspace_bytes);
   device_products products(workspace.view());
   const tangent_rows<T> xs = beside ? x.beside() : x.view();
   const tangent_rows<T> ws = beside ? weights.beside() : weights.view();  // beside: P, W

@@ -87,8 +87,8 @@ class cwsd_head_workspace {
 
  private:
   vector_view<unsigned char, device_space> product_memory() const {
-    return memory_.view().subview(0, std::min(device_products::advised_workspace_bytes,
-                                              memory_.size() / 4 / 256 * 256));
+    return memory_.view().subview(
+        0, std::min(device_products::advised_workspace_bytes, memory_.size() / 4 / 256 * 256));
   }
 
   detail::device_array<unsigned char> memory_;

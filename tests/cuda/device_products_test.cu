@@ -51,8 +51,8 @@ void check(const detail::product_shape& s, product_kind kind, product_into into,
   const detail::device_array<In> at(policy, std::span<const In>(a.values));
   const detail::device_array<In> bt(policy, std::span<const In>(b.values));
   const detail::device_array<Out> ct(policy, std::span<const Out>(c.values));
-  const detail::device_array<unsigned char> workspace(
-      policy, device_products::advised_workspace_bytes);
+  const detail::device_array<unsigned char> workspace(policy,
+                                                      device_products::advised_workspace_bytes);
   device_products products(workspace.view());
   const float alpha = 0.75F;
   const auto once = [&] {

@@ -14,8 +14,6 @@ using dualsft::detail::device_array;
 
 namespace {
 
-constexpr double infinity = std::numeric_limits<double>::infinity();
-
 template <class T>
 device_array<T> copied(const exec::cuda& policy, const std::vector<T>& from) {
   device_array<T> out(policy, std::span<const T>(from));

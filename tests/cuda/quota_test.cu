@@ -47,14 +47,14 @@ TEST_CASE("the host's selection") {
       topk_workspace workspace(policy, d);
       for (const spread how : {spread::normal, spread::all_equal, spread::special})
         for (const index_t k : {index_t{0}, index_t{1}, d / 7, d - 1, d})
-          for (const auto& [layers, modules] :
+          for (const auto& shares :
                {std::pair{0.0, 0.0}, std::pair{0.5, 0.0}, std::pair{0.3, 0.6}, std::pair{0.0, 1.0}})
             for (const topk_by by : {topk_by::value, topk_by::magnitude}) {
               CAPTURE(d);
               CAPTURE(k);
-              CAPTURE(layers);
-              CAPTURE(modules);
-              const quota_options options{k, layers, modules, by};
+              CAPTURE(shares.first);
+              CAPTURE(shares.second);
+              const quota_options options{k, shares.first, shares.second, by};
               const std::vector<float> scores = numbers<float>(d, how, seed + 10);
               const quota_result expected = topk_with_quotas(
                   exec::cpu{1}, stored_scores<float>(vector_view<const float>(scores)), layout,

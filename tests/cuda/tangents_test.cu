@@ -394,8 +394,7 @@ void check_linear(index_t rows, index_t in, index_t out, biases biased, product_
   CAPTURE(map_lies.beside);
   const own_stream stream;
   const exec::cuda policy = stream.policy();
-  device_array<unsigned char> workspace(policy,
-                                        device_products::advised_workspace_bytes);
+  device_array<unsigned char> workspace(policy, device_products::advised_workspace_bytes);
   device_products products(workspace.view());
   const std::vector<T> x = filled<T>(2 * rows * in, 12), w = filled<T>(2 * out * in, 13);
   const std::vector<T> b = filled<T>(2 * out, 14);

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <dualsft/detail/cwsd_device.hpp>
 #include <dualsft/detail/device_array.cuh>
-#include <dualsft/device_products.cuh>
 #include <dualsft/detail/launch.cuh>
+#include <dualsft/device_products.cuh>
 #include <span>
 #include <vector>
 

@@ -126,7 +126,7 @@ inline bool choose_panels(const dense_device_facts& device, index_t rows, index_
     const index_t most = index_t{dense_slots_per_panel} * cluster * (dense_panel_threads / vectors);
     const int resident = device.resident[cluster == 8 ? 3 : cluster / 2];
     if (rows > most || resident == 0) continue;
-    const index_t width = vectors * 16 / element_bytes;
+    const index_t width = index_t{vectors} * 16 / element_bytes;
     plan.cluster = cluster;
     plan.vectors = vectors;
     plan.panels = (columns + width - 1) / width;

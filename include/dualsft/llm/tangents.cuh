@@ -190,8 +190,8 @@ struct tangent_linear {
 /// unless y is added to.
 template <TangentScalar T, TangentScalar Y>
 requires(std::same_as<Y, T> || std::same_as<Y, float>) void linear_tangent(
-    const exec::cuda& policy, dualsft::device_products& products,
-    const tangent_linear<T>& map, const detail::read_rows<T>& x, const tangent_rows<Y>& y,
+    const exec::cuda& policy, dualsft::device_products& products, const tangent_linear<T>& map,
+    const detail::read_rows<T>& x, const tangent_rows<Y>& y,
     dualsft::product_into how = dualsft::product_into::overwrite) {
   detail::linear_tangent_of<T, Y>("linear_tangent", policy, products, {map.weight, map.rate},
                                   map.bias, map.bias_rate, x, y, how);
