@@ -205,7 +205,7 @@ case $command in
   demo) demo "$@" ;;
   test) run_tests "$@" ;;
   bench) bench "$@" ;;
-  gpu) exec bench/gpu.sh "$@" ;;
+  gpu) exec bash bench/gpu.sh "$@" ;;
   gpu-parts) gpu_parts ;;
   setup) setup "$@" ;;
   ci) exec .ci/run ;;

@@ -17,8 +17,10 @@ Builds with plain nvcc what the steps need (left out if nothing changed), then r
   sanitize  the tests at small sizes under memcheck, racecheck and initcheck
                                                        -> docs/results/gpu_sanitize.txt
 
-FILTER: programs whose name contains it. --only build stops before the first step. A failure does not
-stop the rest; the status is 0 only if everything ran and passed. Ends with docs/results/gpu_summary.md.
+FILTER: programs whose name contains it; compare is one, compare_gpu. --only build stops before the first
+step. A failure does not stop the rest; the status is 0 only if everything ran and passed. Ends with
+docs/results/gpu_summary.md. Tests run beside each other, but those of more than 2^31 elements, which
+need the device's memory for themselves.
 
 Environment:
   GPU_SECONDS   time in all (default 580); what finds none left is named and counts as a failure
@@ -77,6 +79,7 @@ sanitizer=$(command -v compute-sanitizer || echo "$toolkit/bin/compute-sanitizer
 
 of_device() { nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null | head -n 1; }
 capability=$(of_device compute_cap)
+[[ $capability =~ ^[0-9]+\.[0-9]+$ ]] || capability=''  # what nvidia-smi says without a driver
 architecture=("-arch=${CUDA_ARCH:-native}")
 # Without a device to run on, what is built is at least what an H100 or H200 would get.
 if [[ -z ${CUDA_ARCH:-} && ${capability:-9.0} == 9.0 ]]; then
@@ -133,7 +136,8 @@ programs() {
 
 flags=(-std=c++20 -O3 -DNDEBUG "${architecture[@]}" --expt-relaxed-constexpr -I include -I bench
   -I "$parts" -I "$parts/eigen3" -I /usr/include/eigen3)
-links=(-lcublasLt -Xlinker "-rpath=$toolkit/lib64:$parts/lib")
+links=(-lcublasLt -Xlinker
+  "-rpath=$toolkit/lib64:$toolkit/targets/$(uname -m)-linux/lib:$parts/lib")
 [[ ! -d $parts/lib ]] || links+=(-L "$parts/lib")
 
 # Where the toolkit came without cuBLASLt, PyTorch's wheels have brought it.
@@ -160,24 +164,40 @@ compile() { # NAME SOURCE [main.o | benchmark]
   esac
   # What is only a baseline may come from newer headers than the toolkit's.
   if [[ $1 == topk_bench && -d $parts/cccl ]]; then extra+=(-I "$parts/cccl"); fi
-  "$nvcc" "${flags[@]}" "$2" ${extra[@]+"${extra[@]}"} "${links[@]}" -o "$out/$1" \
-    >"$out/$1.build.log" 2>&1 || rm -f "$out/$1"
+  # Under its own name only when it is whole.
+  "$nvcc" "${flags[@]}" "$2" ${extra[@]+"${extra[@]}"} "${links[@]}" -o "$out/$1.part" \
+    >"$out/$1.build.log" 2>&1 && mv "$out/$1.part" "$out/$1"
+}
+
+# Of sources, compiler and flags: times do not survive every way of copying.
+made_from() {
+  {
+    printf '%s\n' "${flags[@]}" "${links[@]}"
+    "$nvcc" --version
+    find include tests/cuda bench examples/cuda_scores -type f \
+      \( -name '*.cu*' -o -name '*.hpp' \) -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+  } | sha256sum
 }
 
 build() {
   say "building for ${architecture[*]}"
-  local newest name source extra running=0 most
+  local now name source extra running=0 most wanted=0
   most=$(most_jobs)
-  newest=$(find include tests/cuda bench examples/cuda_scores \( -name '*.cu*' -o -name '*.hpp' \) \
-    -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2-)
-  if [[ ! $out/main.o -nt $newest ]] && { wants tests || wants sanitize || wants build; }; then
-    "$nvcc" "${flags[@]}" -c tests/cuda/main.cu -o "$out/main.o" >"$out/main.log" 2>&1 ||
-      failed+=("building main.cu")
+  now=$(made_from)
+  if [[ $(cat "$out/made_from" 2>/dev/null) != "$now" ]]; then
+    rm -f "$out"/*_test "$out"/*_bench "$out"/ladder_* "$out/cuda_scores" "$out/main.o"
+    echo "$now" >"$out/made_from"
+  fi
+  if [[ ! -e $out/main.o ]] && { wants tests || wants sanitize || wants build; }; then
+    "$nvcc" "${flags[@]}" -c tests/cuda/main.cu -o "$out/main.part.o" >"$out/main.log" 2>&1 &&
+      mv "$out/main.part.o" "$out/main.o"
+    [[ -e $out/main.o ]] || failed+=("building main.cu")
   fi
   while read -r name source extra; do
     named "$name" || continue
     [[ -e $source ]] || continue
-    [[ ! $out/$name -nt $newest ]] || continue
+    wanted=1
+    [[ ! -x $out/$name ]] || continue
     if ((running >= most)); then
       wait -n
       running=$((running - 1))
@@ -186,6 +206,9 @@ build() {
     running=$((running + 1))
   done < <(programs)
   wait
+  if ((wanted == 0)) && ! { wants compare && named compare_gpu; }; then
+    die "no program of these steps has '$filter' in its name"
+  fi
   while read -r name source extra; do
     named "$name" || continue
     [[ -e $source && ! -x $out/$name ]] || continue
@@ -197,22 +220,32 @@ build() {
 
 # ---- running --------------------------------------------------------------------------------------
 
+no_time() {
+  verdict="NOT RUN: no time left"
+  failed+=("$1 (not run)")
+  printf '   %-32s %s\n' "$1" "$verdict"
+}
+
 # run LIMIT NAME COMMAND...: quiet unless it fails; sets verdict
 run() {
   local limit=$1 name=$2 log status=0 begin=$SECONDS
   shift 2
   log=$out/$name.log
+  : >"$log"
   if (($(left) < 5)); then
-    verdict="NOT RUN: no time left"
-    failed+=("$name (not run)")
-    : >"$log"
-    printf '   %-32s %s\n' "$name" "$verdict"
+    no_time "$name"
     return
   fi
   ((limit <= $(left))) || limit=$(left)
   timeout -k 5 "$limit" "$@" >"$log" 2>&1 || status=$?
+  judge "$name" "$status" "$limit" $((SECONDS - begin))
+}
+
+# judge NAME STATUS LIMIT SECONDS: of what has run
+judge() {
+  local name=$1 status=$2 limit=$3 log=$out/$1.log
   case $status in
-    0) verdict="passed ($((SECONDS - begin)) s)" ;;
+    0) verdict="passed ($4 s)" ;;
     77) verdict="SKIPPED: $(tail -n 1 "$log")" ;;
     124 | 137) verdict="FAILED: stopped after $limit s" ;;
     *) verdict="FAILED (status $status)" ;;
@@ -229,19 +262,76 @@ heading() {
     "$DUALSFT_COMMIT" "$(date -u +%FT%TZ)"
 }
 
+# beside LIMIT MOST LOG COMMAND...: in the background, MOST at a time; leaves LOG.status, with the seconds
+# taken and allowed, unless no time is left. `wait` and running=0 end it.
+running=0
+beside() {
+  local limit=$1 most=$2 log=$3
+  shift 3
+  if ((running >= most)); then
+    wait -n
+    running=$((running - 1))
+  fi
+  rm -f "$log.status"
+  : >"$log"
+  (($(left) >= 5)) || return 0
+  ((limit <= $(left))) || limit=$(left)
+  (
+    begin=$SECONDS status=0
+    timeout -k 5 "$limit" "$@" >"$log" 2>&1 || status=$?
+    echo "$status $limit $((SECONDS - begin))" >"$log.status"
+  ) &
+  running=$((running + 1))
+}
+
 tests() {
   say "tests"
-  local program name report=$results/gpu_tests.txt
+  local program name log status limit seconds most report=$results/gpu_tests.txt
+  local programs=() large=()
   heading >"$report"
   for program in tests/cuda/*_test.cu examples/cuda_scores/cuda_scores.cu; do
     name=$(basename "$program" .cu)
-    built "$name" || continue
-    run 100 "$name" "$out/$name"
-    printf '%-32s %s  %s\n' "$name" "$verdict" \
-      "$(grep -E 'test cases|skipped|selected' "$out/$name.log" | tail -n 1)" >>"$report"
-    grep -E 'MESSAGE: skipped|skipped:' "$out/$name.log" | sort -u | sed 's/^/    /' >>"$report"
+    named "$name" || continue
+    if [[ ! -x $out/$name ]]; then
+      printf '%-32s DOES NOT COMPILE\n' "$name" >>"$report"
+      continue
+    fi
+    programs+=("$name")
+    ! grep -q 'TEST_CASE.*2^3' "$program" || large+=("$name")
+  done
+  most=$(most_jobs)
+  ((most <= 8)) || most=8
+  for name in ${programs[@]+"${programs[@]}"}; do
+    if [[ $name == cuda_scores ]]; then
+      beside 150 "$most" "$out/$name.log" "$out/$name"
+    else
+      beside 150 "$most" "$out/$name.log" "$out/$name" --test-case-exclude='*2^3*'
+    fi
+  done
+  wait
+  running=0
+  for name in ${programs[@]+"${programs[@]}"}; do
+    log=$out/$name.log
+    if [[ -e $log.status ]]; then
+      read -r status limit seconds <"$log.status"
+      rm -f "$log.status"
+      judge "$name" "$status" "$limit" "$seconds"
+    else
+      no_time "$name"
+    fi
+    tell "$name" >>"$report"
+  done
+  for name in ${large[@]+"${large[@]}"}; do
+    run 100 "$name.large" "$out/$name" --test-case='*2^3*'
+    tell "$name.large" >>"$report"
   done
   publish
+}
+
+tell() { # NAME
+  printf '%-32s %s  %s\n' "$1" "$verdict" \
+    "$(grep -E 'test cases|skipped|selected' "$out/$1.log" | tail -n 1)"
+  grep -E 'MESSAGE: (skipped|left out)|skipped:' "$out/$1.log" | sort -u | sed 's/^/    /'
 }
 
 # measured FOLDER_NAME PREFIX LIMIT SOURCE...: programs of Google Benchmark
@@ -261,57 +351,50 @@ measured() {
 }
 
 compare() {
+  named compare_gpu || return 0
   say "PyTorch"
   if ! python3 -c 'import torch' 2>/dev/null; then
     echo "   left out: python3 has no PyTorch here"
     failed+=("compare (no PyTorch)")
     return
   fi
-  run 150 compare_gpu python3 bench/compare_gpu.py "$results/gpu_pytorch.json"
+  local seconds=$(($(left) - 30))  # it ends by itself, with what it has
+  ((seconds <= 130)) || seconds=130
+  COMPARE_SECONDS=$seconds run 160 compare_gpu python3 bench/compare_gpu.py "$results/gpu_pytorch.json"
   publish
 }
 
 sanitize() {
   say "sanitizers"
-  local report=$results/gpu_sanitize.txt source name tool log running=0 limit=150
+  local report=$results/gpu_sanitize.txt source name tool log logs=() status limit seconds
+  local verdict unrun=0
   if [[ ! -x $sanitizer ]]; then
     echo "   left out: there is no compute-sanitizer here"
     failed+=("sanitize (no compute-sanitizer)")
     return
   fi
   heading >"$report"
-  ((limit <= $(left))) || limit=$(left)
-  if ((limit < 10)); then
-    echo "   not run: no time left"
-    failed+=("sanitize (not run)")
-    return
-  fi
   for source in tests/cuda/*_test.cu; do
     name=$(basename "$source" .cu)
     built "$name" || continue
     for tool in memcheck racecheck initcheck; do
-      if ((running >= 8)); then
-        wait -n
-        running=$((running - 1))
-      fi
-      (
-        log=$out/$name.$tool.log
-        DUALSFT_SMALL=1 timeout -k 5 "$limit" "$sanitizer" --tool "$tool" --error-exitcode 1 \
-          "$out/$name" >"$log" 2>&1
-        echo "$?" >"$log.status"
-      ) &
-      running=$((running + 1))
+      log=$out/$name.$tool.log
+      logs+=("$log")
+      beside 150 8 "$log" env DUALSFT_SMALL=1 "$sanitizer" --tool "$tool" --error-exitcode 1 "$out/$name"
     done
   done
   wait
-  local status verdict
-  for log in "$out"/*check.log; do
+  running=0
+  for log in ${logs[@]+"${logs[@]}"}; do
     name=$(basename "$log" .log)
-    [[ -e $log.status ]] || continue
-    status=$(<"$log.status")
+    if [[ ! -e $log.status ]]; then
+      unrun=$((unrun + 1))
+      continue
+    fi
+    read -r status limit seconds <"$log.status"
     rm -f "$log.status"
     case $status in
-      0) verdict=clean ;;
+      0) verdict="clean ($seconds s)" ;;
       77) verdict="SKIPPED: no device" ;;
       124 | 137) verdict="FAILED: stopped after $limit s" ;;
       *) verdict="FAILED: $(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY|rror' "$log" | tail -n 1)" ;;
@@ -319,6 +402,10 @@ sanitize() {
     [[ $status == 0 ]] || failed+=("$name")
     printf '%-44s %s\n' "$name" "$verdict" | tee -a "$report" | sed 's/^/   /'
   done
+  if ((unrun > 0)); then
+    failed+=("$unrun of ${#logs[@]} sanitizer runs (not run)")
+    echo "NOT RUN, no time left: $unrun of ${#logs[@]}" | tee -a "$report" | sed 's/^/   /'
+  fi
   publish
 }
 

@@ -50,12 +50,28 @@ KNOWN = {"name", "run_name", "run_type", "family_index", "per_family_instance_in
          "error_occurred", "error_message", "label"}
 
 
+def parse(text):
+    """A file of Google Benchmark whose program was stopped has its whole benchmarks, and cut_short."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        for end in reversed([found.end() for found in re.finditer(r"\n    \}|\[(?=\n)", text)]):
+            try:
+                return json.loads(text[:end] + "]}") | {"cut_short": True}
+            except ValueError:
+                pass
+        raise error
+
+
 def load(folder):
     """Name without gpu_ -> parsed file, or the reason why there is none."""
     found = {}
     for path in sorted(pathlib.Path(folder).glob("gpu_*.json")):
         try:
-            found[path.stem[4:]] = json.loads(path.read_text())
+            data = parse(path.read_text())
+            if "benchmarks" not in data and "baselines" not in data:
+                raise ValueError("it has no results")
+            found[path.stem[4:]] = data
         except ValueError as error:
             found[path.stem[4:]] = f"{path.name} is not whole: {error}"
     return found
@@ -101,6 +117,8 @@ def loop_rows(results):
         good = [(row[counter], bound_of(row, counter)) for row in rows
                 if counter in row and bound_of(row, counter)]
         text = [f"{name_of(row)}: {row['error_message']}" for row in bad]
+        if data.get("cut_short"):
+            text.append("stopped before its end")
         if good:
             values = sorted(value for value, _ in good)
             spread = number(values[0])
@@ -139,7 +157,8 @@ def everything(name, data):
     """All counters of one file of Google Benchmark."""
     if isinstance(data, str):
         return f"### {name}\n\n{data}\n"
-    lines = [f"### {name}", "", described(data["context"], MACHINE + RATES), "",
+    cut = ["Stopped before its end.", ""] if data.get("cut_short") else []
+    lines = [f"### {name}", "", described(data["context"], MACHINE + RATES), "", *cut,
              "| benchmark | ms | limit | ratios | must reach |", "| --- | --- | --- | --- | --- |"]
     for row in data["benchmarks"]:
         if row.get("error_occurred"):

@@ -493,6 +493,8 @@ TEST_CASE("what callers get wrong") {
   refused("head_size = 0", {2, 1, 0});
   refused("multiple of 8 for 16-bit values (head_size = 12)", {2, 1, 12});
   refused("scale = 0", {2, 1, 8, 0});
+  refused("scale = 1e-60", {2, 1, 8, 1e-60});
+  refused("scale = 1e+60", {2, 1, 8, 1e60});
   refused("window = -1", {2, 1, 8, 1, -1});
   refused("matrix = q, rows = 4, cols = 16, rows of o = 4, needed cols = 32", {4, 1, 8});
   refused("matrix = k", {2, 2, 8});

@@ -20,7 +20,7 @@ struct attention_options {
   index_t heads = 0;      ///< of queries; a multiple of kv_heads
   index_t kv_heads = 0;   ///< of keys and values
   index_t head_size = 0;  ///< in [1, 256]; 16-bit values: a multiple of 8
-  double scale = 1;       ///< > 0: what <q, k> is multiplied by
+  double scale = 1;       ///< > 0, in float too: what <q, k> is multiplied by
   index_t window = 0;     ///< keys that a row sees, itself included; 0: everything before
 };
 
@@ -74,8 +74,9 @@ struct attention_check {
             "head_size must lie in [1, 256]", "head_size", options.head_size);
     expects(!Storage16<T> || options.head_size % 8 == 0, function,
             "head_size must be a multiple of 8 for 16-bit values", "head_size", options.head_size);
-    expects(options.scale > 0 && std::isfinite(options.scale), function,
-            "scale must be positive and finite", "scale", options.scale);
+    const auto scale = static_cast<float>(options.scale);  // what scores are multiplied by
+    expects(scale > 0 && std::isfinite(scale), function,
+            "scale must be positive and finite in float", "scale", options.scale);
     expects(options.window >= 0, function, "window must not be negative", "window", options.window);
     expects(rows <= most_rows, function, "there can be no more rows than 2^31 - 1024", "rows",
             rows);

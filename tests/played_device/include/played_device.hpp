@@ -16,6 +16,9 @@
 #include <played/intrinsics.hpp>
 #include <played/runtime.hpp>
 #include <played/types.hpp>
+#if defined(PLAYED_ADDRESS_SANITIZER)
+#include <sanitizer/asan_interface.h>
+#endif
 
 // dynamic_shared() of launch.cuh declares it without a size, as kernels do.
 namespace dualsft::detail {
@@ -36,6 +39,12 @@ struct shared_memories {
 };
 
 inline void poison_shared_memory(std::size_t bytes, std::size_t blocks) {
+#if defined(PLAYED_ADDRESS_SANITIZER)
+  // What the launch did not ask for is nobody's.
+  ASAN_UNPOISON_MEMORY_REGION(dualsft::detail::dynamic_shared_bytes, bytes);
+  ASAN_POISON_MEMORY_REGION(dualsft::detail::dynamic_shared_bytes + bytes,
+                            sizeof dualsft::detail::dynamic_shared_bytes - bytes);
+#endif
   std::memset(dualsft::detail::dynamic_shared_bytes, 0xff, bytes);
   shared_memories& all = shared_memories::all();
   all.bytes = bytes;

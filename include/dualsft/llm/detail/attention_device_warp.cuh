@@ -176,7 +176,7 @@ struct attention_warp {
         for (int n = 0; n < N; ++n)
 #pragma unroll
           for (int i = 2 * h; i < 2 * h + 2; ++i)
-            z[m][n][i] = exp2f(fmaf(z[m][n][i], scale_log2, -zero));
+            z[m][n][i] = dualsft::detail::exp2_or_zero(fmaf(z[m][n][i], scale_log2, -zero));
       }
     if (__any_sync(0xffffffffU, higher)) {  // rare after the first few tiles
 #pragma unroll

@@ -87,7 +87,10 @@ class block {
         blockIdx = current_->block;
         if (cluster > 1) show_shared_memory_of(current_->rank);
         current_->own.resume();
-        if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
+        if (failure_) {
+          threads_.clear();  // the others' stacks hold the middle of a kernel
+          std::rethrow_exception(std::exchange(failure_, nullptr));
+        }
       }
       if (!moved && resting == cluster)
         stuck("threads wait for others that have ended or wait elsewhere");

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <deque>
@@ -138,6 +139,11 @@ template <Storage16 T>
 void unpack_pair(std::uint32_t pair, float& lower, float& upper) {
   lower = played_tensor_core::half_of<T>(pair, 0);
   upper = played_tensor_core::half_of<T>(pair, 1);
+}
+
+inline float exp2_or_zero(float x) {
+  const float y = std::exp2(x);
+  return y < 0x1p-126F ? 0.0F : y;
 }
 
 inline void cp_async_16(void* shared, const void* global, int bytes) {
