@@ -3,6 +3,7 @@
 
 #include <dualsft/detail/device_scores.hpp>
 #include <dualsft/detail/device_topk.hpp>
+#include <dualsft/detail/mask_device.cuh>
 #include <dualsft/detail/topk_device.cuh>
 #include <dualsft/execution.cuh>
 #include <dualsft/layout.hpp>

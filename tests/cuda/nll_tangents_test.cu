@@ -111,7 +111,7 @@ void check_rows(index_t rows, index_t vocabulary, double scale, lie how) {
         const index_t cols = std::min(chunk, vocabulary - first);
         tangent_rows<T> part = logits.view();
         for (auto* m : {&part.values, &part.tangents})
-          *m = {m->data() + first, rows, cols, m->row_stride(), 1};
+          *m = {rows > 0 ? m->data() + first : nullptr, rows, cols, m->row_stride(), 1};
         sums.add(policy, part, first);
       }
       sums.finish(policy, nll.view(), rate.view());

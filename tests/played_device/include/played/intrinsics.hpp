@@ -29,7 +29,9 @@ namespace played {
 template <class T>
 T picked(unsigned mask, const T& value, int source) {
   const auto all = block::running().exchange(mask, value);
-  if (source < 0 || source > 31 || (all->lanes >> source & 1U) == 0) return value;
+  if (source < 0 || source > 31) return value;
+  if ((all->lanes >> source & 1U) == 0)
+    throw std::logic_error("a lane picks up what a lane outside the mask would have laid down");
   return all->template of<T>(source);
 }
 
@@ -80,31 +82,6 @@ requires std::is_integral_v<T> T __reduce_add_sync(unsigned mask, T value) {
     if ((all->lanes >> lane & 1U) != 0) out += all->template of<T>(lane);
   return out;
 }
-inline int __syncthreads_count(int predicate) {
-  static thread_local int counts[2] = {};
-  static thread_local unsigned turn = 0;
-  static thread_local std::size_t seen = 0;
-  // The first to come clears; the barrier keeps the two turns apart.
-  if (seen == 0) counts[turn % 2] = 0;
-  ++seen;
-  counts[turn % 2] += predicate != 0 ? 1 : 0;
-  __syncthreads();
-  const int out = counts[turn % 2];
-  __syncthreads();
-  if (seen != 0) {
-    seen = 0;
-    ++turn;
-  }
-  __syncthreads();
-  return out;
-}
-inline int __syncthreads_or(int predicate) {
-  return __syncthreads_count(predicate) > 0;
-}
-inline int __syncthreads_and(int predicate) {
-  return __syncthreads_count(predicate == 0) == 0;
-}
-
 #define PLAYED_ATOMIC(name, expression)                                         \
   template <class T>                                                            \
   requires std::is_integral_v<T> T name(T* at, std::type_identity_t<T> value) { \
