@@ -98,11 +98,10 @@ TEST_CASE("one column, finished as a device does, is the definition's") {
       const detail::finished_column out = detail::finish_device_column(
           rule, vectors.v[0], vectors.d[0], vectors.hg[0], sum, squares, 5, sums);
       CHECK(out.score == doctest::Approx(expected.parameter_scores[0]).epsilon(1e-14));
-      double total = 0, terms = 0;
+      double terms = 0;
       for (std::size_t i = 0; i < g.size(); ++i) {
         const double row = rule.eta * g[i] * (out.a + out.b * g[i]);
         CHECK(row == doctest::Approx(expected.data_scores[i]).epsilon(1e-14));
-        total += row;
         terms += std::abs(row);
       }
       CHECK(sums.everything == doctest::Approx(expected.utility_of_everything).epsilon(1e-14));
