@@ -15,7 +15,7 @@ usage: ./build.sh COMMAND [ARGUMENTS]
   bench [FILTER]    build the benchmarks, then run those whose name contains FILTER;
                     writes build/bench/NAME.json
   gpu [ARGUMENTS]   build and run every test, benchmark and ladder of the CUDA headers on this machine's
-                    device, under ten minutes; writes docs/results/gpu_*; see ./build.sh gpu help
+                    device; writes docs/results/gpu_*; see ./build.sh gpu help
   gpu-parts         put into build/gpu_parts what that needs on a machine without packages
   setup [GROUP...]  only install what is missing; groups: build (always), bench, ci
   ci                what continuous integration runs (.ci/run)

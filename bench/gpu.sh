@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Everything that needs a CUDA device, in under ten minutes on 16 cores: see `bench/gpu.sh help`
+# Everything that needs a CUDA device, made to end within ten minutes: see `bench/gpu.sh help`
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 

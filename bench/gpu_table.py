@@ -63,14 +63,33 @@ def parse(text):
         raise error
 
 
+def check(data):
+    """A file from elsewhere is told apart by its shape."""
+    if not isinstance(data, dict) or not ("benchmarks" in data or "baselines" in data):
+        raise ValueError("it has no results")
+    if not isinstance(data.get("context", {}), dict):
+        raise ValueError("its context is no object")
+    if "benchmarks" not in data:
+        return
+    rows = data["benchmarks"]
+    if not isinstance(data.get("context"), dict) or not isinstance(rows, list):
+        raise ValueError("its context is no object or its benchmarks are no list")
+    for i, row in enumerate(rows):
+        if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+            raise ValueError(f"benchmark {i} is no object with a name")
+        for key, value in row.items():
+            counter = key.startswith(("ratio", "at_", "bytes", "milliseconds", "real_time"))
+            if counter and not isinstance(value, (int, float)):
+                raise ValueError(f"benchmark {i}: {key} is no number")
+
+
 def load(folder):
     """Name without gpu_ -> parsed file, or the reason why there is none."""
     found = {}
     for path in sorted(pathlib.Path(folder).glob("gpu_*.json")):
         try:
             data = parse(path.read_text())
-            if "benchmarks" not in data and "baselines" not in data:
-                raise ValueError("it has no results")
+            check(data)
             found[path.stem[4:]] = data
         except ValueError as error:
             found[path.stem[4:]] = f"{path.name} is not whole: {error}"
