@@ -74,6 +74,10 @@ def check(data):
     rows = data["benchmarks"]
     if not isinstance(data.get("context"), dict) or not isinstance(rows, list):
         raise ValueError("its context is no object or its benchmarks are no list")
+    for key in ("device", "copy_GB_per_s"):
+        if not isinstance(data["context"].get(key), str):
+            raise ValueError(f"its context has no {key}")
+    float(data["context"]["copy_GB_per_s"])
     for i, row in enumerate(rows):
         if not isinstance(row, dict) or not isinstance(row.get("name"), str):
             raise ValueError(f"benchmark {i} is no object with a name")
