@@ -44,14 +44,14 @@ struct score_rule {
 };
 
 /// What a rule reads besides v and G.
-inline bool needs_curvature(const score_rule& rule) {
+DUALSFT_HOST_DEVICE constexpr bool needs_curvature(const score_rule& rule) {
   return rule.order == score_order::diagonal || rule.order == score_order::joint ||
          rule.step == step_geometry::adamw;
 }
-inline bool needs_hessian_gradient(const score_rule& rule) {
+DUALSFT_HOST_DEVICE constexpr bool needs_hessian_gradient(const score_rule& rule) {
   return rule.order == score_order::full;
 }
-inline bool needs_squares(const score_rule& rule) {
+DUALSFT_HOST_DEVICE constexpr bool needs_squares(const score_rule& rule) {
   return rule.order == score_order::joint;
 }
 

@@ -25,12 +25,41 @@ struct projection_facts {
   }
 };
 
+/// A rule whose order and step a kernel is compiled for: vectors that it does not need cost nothing.
+template <score_order Order, step_geometry Step>
+struct fixed_rule {
+  double eta;
+  DUALSFT_HOST_DEVICE constexpr operator score_rule() const { return {Order, Step, eta}; }
+};
+
+/// use(the rule, fixed)
+template <class Use>
+auto with_fixed_rule(const score_rule& rule, Use&& use) {
+  const auto with_step = [&]<score_order Order>() {
+    if (rule.step == step_geometry::adamw)
+      return use(fixed_rule<Order, step_geometry::adamw>{rule.eta});
+    return use(fixed_rule<Order, step_geometry::plain>{rule.eta});
+  };
+  switch (rule.order) {
+    case score_order::first:
+      return with_step.template operator()<score_order::first>();
+    case score_order::full:
+      return with_step.template operator()<score_order::full>();
+    case score_order::joint:
+      return with_step.template operator()<score_order::joint>();
+    case score_order::diagonal:
+      break;
+  }
+  return with_step.template operator()<score_order::diagonal>();
+}
+
 /// phi_P while p is formed: the first pass over all coordinates writes p over v, and a rounded copy
 /// where one is wanted; later passes read p. Scores are those of the stored p.
-struct projecting_scores {
+template <class Rule>
+struct projecting_scores_of {
   using facts = projection_facts;
 
-  score_rule rule;
+  Rule rule;  // score_rule or a fixed one
   topk_by by = topk_by::value;
   const float* gradient = nullptr;
   float* v = nullptr;  ///< becomes p
@@ -49,9 +78,9 @@ struct projecting_scores {
     float v, gradient, curvature, hessian_gradient, squares;
   };
   DUALSFT_HOST_DEVICE inputs load(index_t j) const {
-    return {v[j], gradient[j], curvature != nullptr ? curvature[j] : 1.0F,
-            hessian_gradient != nullptr ? hessian_gradient[j] : 0.0F,
-            squares != nullptr ? squares[j] : 0.0F};
+    return {v[j], gradient[j], needs_curvature(rule) ? curvature[j] : 1.0F,
+            needs_hessian_gradient(rule) ? hessian_gradient[j] : 0.0F,
+            needs_squares(rule) ? squares[j] : 0.0F};
   }
 
   /// Of coordinate j, without a trace: what a sample reads before the first pass.
@@ -67,7 +96,7 @@ struct projecting_scores {
     const bool finite =
         0 * at.v + 0 * at.gradient + 0 * at.curvature + 0 * at.hessian_gradient == 0;
     if (!finite && j < mine.not_finite) mine.not_finite = j;
-    if (rule.step == step_geometry::adamw && !(at.curvature > 0) && j < mine.not_positive)
+    if (kind().step == step_geometry::adamw && !(at.curvature > 0) && j < mine.not_positive)
       mine.not_positive = j;
     const projected out = project(at);
     const double vj = static_cast<double>(at.v);
@@ -75,7 +104,7 @@ struct projecting_scores {
     mine.c_squares += out.second_order * out.second_order;
     const auto p = static_cast<float>(out.p), w = static_cast<float>(out.curvature);
     v[j] = p;
-    if (effective_curvature != nullptr) effective_curvature[j] = w;
+    if (kind().order == score_order::joint) effective_curvature[j] = w;
     if (rounded != nullptr) rounded[j] = to_bfloat16(p);
     return compared(at, p, w);
   }
@@ -90,17 +119,28 @@ struct projecting_scores {
     *is_formed = true;
   }
 
+  /// use(the same scores by a fixed rule): what the pass over all coordinates is worth compiling for.
+  template <class Use>
+  void with_fixed(Use&& use) const {
+    with_fixed_rule(rule, [&]<class Fixed>(const Fixed& fixed) {
+      use(projecting_scores_of<Fixed>{fixed, by, gradient, v, curvature, hessian_gradient, squares,
+                                      effective_curvature, rounded, count, found, is_formed});
+    });
+  }
+
  private:
+  DUALSFT_HOST_DEVICE constexpr score_rule kind() const { return rule; }
   DUALSFT_HOST_DEVICE projected project(const inputs& at) const {
-    return project_coordinate(rule, static_cast<double>(at.v), static_cast<double>(at.gradient),
+    return project_coordinate(kind(), static_cast<double>(at.v), static_cast<double>(at.gradient),
                               static_cast<double>(at.curvature),
                               static_cast<double>(at.hessian_gradient));
   }
   DUALSFT_HOST_DEVICE double compared(const inputs& at, float p, float w) const {
-    const parameter_scores_at<float, float> columns{rule, nullptr, nullptr, nullptr, nullptr, 1};
+    const parameter_scores_at<float, float> columns{kind(), nullptr, nullptr, nullptr, nullptr, 1};
     const double score = columns.score(0, {at.gradient, p, w, at.squares});
     return by == topk_by::magnitude ? std::fabs(score) : score;
   }
 };
+using projecting_scores = projecting_scores_of<score_rule>;
 
 }  // namespace dualsft::detail

@@ -185,8 +185,14 @@ class topk_device {
     using part = swept_part<facts_of<Scores>>;
     static_assert(sizeof(part) <= most_part_bytes);
     auto* const parts = reinterpret_cast<part*>(parts_.data());
-    launch("topk", policy_, {static_cast<unsigned>(blocks_), topk_threads},
-           sweep_scores<Scores, Indices>, scores, indices, scores.size(), range, parts, to);
+    const auto run = [&]<class Source>(const Source& source) {
+      launch("topk", policy_, {static_cast<unsigned>(blocks_), topk_threads},
+             sweep_scores<Source, Indices>, source, indices, source.size(), range, parts, to);
+    };
+    if constexpr (requires { scores.with_fixed(run); })
+      scores.with_fixed(run);
+    else
+      run(scores);
     std::vector<part> found(static_cast<std::size_t>(blocks_));
     cuda_check(cudaMemcpyAsync(found.data(), parts, sizeof(part) * found.size(),
                                cudaMemcpyDeviceToHost, policy_.stream),
