@@ -28,7 +28,8 @@ Environment:
   OUT           an extra folder that results are copied to after every step: the summary, the texts and
                 gpu_results.tar.gz, which holds all of them and the logs of what failed
 Needs nvcc, doctest and Google Benchmark; the latter two from build/gpu_parts (./build.sh gpu-parts)
-where they are not installed.
+where they are not installed. Programs that `--only build` made elsewhere from the same sources, with the
+same toolkit, may be brought along in build/gpu and are not built again.
 TEXT
 }
 
@@ -134,27 +135,30 @@ programs() {
   fi
 }
 
-flags=(-std=c++20 -O3 -DNDEBUG "${architecture[@]}" --expt-relaxed-constexpr -I include -I bench
-  -I "$parts" -I "$parts/eigen3" -I /usr/include/eigen3)
-links=(-lcublasLt -Xlinker
-  "-rpath=$toolkit/lib64:$toolkit/targets/$(uname -m)-linux/lib:$parts/lib")
-[[ ! -d $parts/lib ]] || links+=(-L "$parts/lib")
+flags=(-std=c++20 -O3 -DNDEBUG "${architecture[@]}" --expt-relaxed-constexpr)
+places=(-I include -I bench -I "$parts" -I "$parts/eigen3" -I /usr/include/eigen3)
+links=(-lcublasLt)
+[[ ! -d $parts/lib ]] || places+=(-L "$parts/lib")
 
-# Where the toolkit came without cuBLASLt, PyTorch's wheels have brought it.
+# Where the toolkit came without cuBLASLt, PyTorch's wheels have brought it. Programs find libraries by
+# LD_LIBRARY_PATH, so that those built on another machine run here; PyTorch has its own.
 first_of() { compgen -G "$1" | head -n 1; }
+found_in=$parts/lib:$toolkit/lib64:$toolkit/targets/$(uname -m)-linux/lib
 wheels=$(python3 -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])' 2>/dev/null)/nvidia
 if [[ -z $(first_of "$toolkit/include/cublasLt.h")$(first_of "$toolkit/targets/*/include/cublasLt.h") ]]; then
   header=$(first_of "$wheels/*/include/cublasLt.h")
-  [[ -z $header ]] || flags+=(-isystem "$(dirname "$header")")
+  [[ -z $header ]] || places+=(-isystem "$(dirname "$header")")
 fi
 if [[ -z $(first_of "$toolkit/lib64/libcublasLt.so")$(first_of "$toolkit/targets/*/lib/libcublasLt.so") ]]; then
   library=$(first_of "$wheels/*/lib/libcublasLt.so.*")
   if [[ -n $library ]]; then
     mkdir -p "$out/lib"
     ln -sf "$library" "$out/lib/libcublasLt.so"
-    links+=(-L "$out/lib" -Xlinker "-rpath=$(dirname "$library")")
+    places+=(-L "$out/lib")
+    found_in+=:$(dirname "$library")
   fi
 fi
+with_libraries=(env "LD_LIBRARY_PATH=$found_in${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}")
 
 compile() { # NAME SOURCE [main.o | benchmark]
   local extra=()
@@ -165,11 +169,11 @@ compile() { # NAME SOURCE [main.o | benchmark]
   # What is only a baseline may come from newer headers than the toolkit's.
   if [[ $1 == topk_bench && -d $parts/cccl ]]; then extra+=(-I "$parts/cccl"); fi
   # Under its own name only when it is whole.
-  "$nvcc" "${flags[@]}" "$2" ${extra[@]+"${extra[@]}"} "${links[@]}" -o "$out/$1.part" \
-    >"$out/$1.build.log" 2>&1 && mv "$out/$1.part" "$out/$1"
+  "$nvcc" "${flags[@]}" "${places[@]}" "$2" ${extra[@]+"${extra[@]}"} "${links[@]}" \
+    -o "$out/$1.part" >"$out/$1.build.log" 2>&1 && mv "$out/$1.part" "$out/$1"
 }
 
-# Of sources, compiler and flags: times do not survive every way of copying.
+# Of sources, compiler and flags, not of places: neither times nor paths survive a copy.
 made_from() {
   {
     printf '%s\n' "${flags[@]}" "${links[@]}"
@@ -189,7 +193,8 @@ build() {
     echo "$now" >"$out/made_from"
   fi
   if [[ ! -e $out/main.o ]] && { wants tests || wants sanitize || wants build; }; then
-    "$nvcc" "${flags[@]}" -c tests/cuda/main.cu -o "$out/main.part.o" >"$out/main.log" 2>&1 &&
+    "$nvcc" "${flags[@]}" "${places[@]}" -c tests/cuda/main.cu \
+      -o "$out/main.part.o" >"$out/main.log" 2>&1 &&
       mv "$out/main.part.o" "$out/main.o"
     [[ -e $out/main.o ]] || failed+=("building main.cu")
   fi
@@ -303,9 +308,10 @@ tests() {
   ((most <= 8)) || most=8
   for name in ${programs[@]+"${programs[@]}"}; do
     if [[ $name == cuda_scores ]]; then
-      beside 150 "$most" "$out/$name.log" "$out/$name"
+      beside 150 "$most" "$out/$name.log" "${with_libraries[@]}" "$out/$name"
     else
-      beside 150 "$most" "$out/$name.log" "$out/$name" --test-case-exclude='*2^3*'
+      beside 150 "$most" "$out/$name.log" "${with_libraries[@]}" "$out/$name" \
+        --test-case-exclude='*2^3*'
     fi
   done
   wait
@@ -322,7 +328,7 @@ tests() {
     tell "$name" >>"$report"
   done
   for name in ${large[@]+"${large[@]}"}; do
-    run 100 "$name.large" "$out/$name" --test-case='*2^3*'
+    run 100 "$name.large" "${with_libraries[@]}" "$out/$name" --test-case='*2^3*'
     tell "$name.large" >>"$report"
   done
   publish
@@ -344,7 +350,8 @@ measured() {
     built "$name" || continue
     json=$results/gpu_${name%_bench}.json
     rm -f "$json"
-    run "$limit" "$name" "$out/$name" --benchmark_out="$json" --benchmark_out_format=json
+    run "$limit" "$name" "${with_libraries[@]}" "$out/$name" --benchmark_out="$json" \
+      --benchmark_out_format=json
     [[ -s $json ]] || rm -f "$json"
     publish
   done
@@ -380,7 +387,8 @@ sanitize() {
     for tool in memcheck racecheck initcheck; do
       log=$out/$name.$tool.log
       logs+=("$log")
-      beside 150 8 "$log" env DUALSFT_SMALL=1 "$sanitizer" --tool "$tool" --error-exitcode 1 "$out/$name"
+      beside 150 8 "$log" "${with_libraries[@]}" DUALSFT_SMALL=1 \
+        "$sanitizer" --tool "$tool" --error-exitcode 1 "$out/$name"
     done
   done
   wait
