@@ -7,12 +7,18 @@
 //                 and the tensor cores do 15 times the products of the others)
 //   3 wide_tiles  tiles of 32 keys: q's operands serve twice as many products, and there are half as many
 //                 barriers and looks at the maximum (expected: 15 %)
-//   4 library     128 queries: half the copies of keys (expected: 5 %; 13 bytes per clock and
-//                 multiprocessor from the second-level cache instead of 26, of which there are some 24)
+//   4 more_queries  128 queries: half the copies of keys (expected: 5 %; 13 bytes per clock and
+//                 multiprocessor from the second-level cache instead of 26, of which there are some 24).
+//                 What the library does before sm_90a
+//   5 library     sm_90a: four warps multiply together, 64 queries by tiles of 64 keys that the tensor cores
+//                 read from shared memory themselves, and two such groups take turns at them while the
+//                 other weighs its scores (expected: 1.5 times faster; mma.sync reaches some 0.6 of the
+//                 tensor cores' rate)
 //
-// and without tangents: 5 one_row_tile, 16 rows to a warp; 6 library, 32 rows, each operand of k and v read
+// and without tangents: 6 one_row_tile, 16 rows to a warp; 7 library, 32 rows, each operand of k and v read
 // from shared memory for two products instead of one (expected: 30 %, as shared memory gives 128 bytes a
-// clock and a product of 16 x 8 x 16 takes 256 in 1.6).
+// clock and a product of 16 x 8 x 16 takes 256 in 1.6); 8 groups, as step 5 with tiles of 128 keys, and not
+// in the library before a device has shown it to be faster.
 //
 // No gain has been measured yet. Each step's rows are compared with a loop in double before it is timed.
 #include <string>
@@ -96,10 +102,21 @@ void add(const char* name, bool tangent, const Step& step) {
 }
 
 template <class Plan>
-void add_plan(const char* name) {
-  add(name, Plan::tangent, [](const exec::cuda& policy, const bench::attention_case& at) {
-    llm::detail::launch_tensor_attention<Plan>("ladder", policy, at.arguments(), sizes().rows());
+void add_plan(const char* name, void (*kernel)(attention_arguments<T>)) {
+  add(name, Plan::tangent, [=](const exec::cuda& policy, const bench::attention_case& at) {
+    llm::detail::launch_attention_kernel<Plan>("ladder", policy, at.arguments(), sizes().rows(),
+                                               kernel);
   });
+}
+/// Warps that multiply by themselves.
+template <class Plan>
+void add_warps(const char* name) {
+  add_plan<Plan>(name, llm::detail::tensor_attention<Plan>);
+}
+/// Four warps that multiply together, where the device can.
+template <class Plan>
+void add_groups(const char* name) {
+  if (detail::has_wgmma("ladder")) add_plan<Plan>(name, llm::detail::group_attention<Plan>);
 }
 
 }  // namespace
@@ -111,12 +128,14 @@ int main(int argc, char** argv) {
                    at.arguments(), sizes().rows());
   });
   // head size, columns, row tiles of a warp, keys, warps, blocks on a multiprocessor, tangents
-  add_plan<attention_plan<T, 128, 128, 1, 16, 4, 2, true>>("2_tensor");
-  add_plan<attention_plan<T, 128, 128, 1, 32, 4, 2, true>>("3_wide_tiles");
-  add("4_library", true,
+  add_warps<attention_plan<T, 128, 128, 1, 16, 4, 2, true>>("2_tensor");
+  add_warps<attention_plan<T, 128, 128, 1, 32, 4, 2, true>>("3_wide_tiles");
+  add_warps<attention_plan<T, 128, 128, 1, 32, 8, 1, true>>("4_more_queries");
+  add("5_library", true,
       [](const exec::cuda& policy, const bench::attention_case& at) { at.tangent(policy); });
-  add_plan<attention_plan<T, 128, 128, 1, 64, 8, 1, false>>("5_forward_one_row_tile");
-  add("6_forward_library", false,
+  add_warps<attention_plan<T, 128, 128, 1, 64, 8, 1, false>>("6_forward_one_row_tile");
+  add("7_forward_library", false,
       [](const exec::cuda& policy, const bench::attention_case& at) { at.forward(policy); });
+  add_groups<attention_plan<T, 128, 128, 1, 128, 8, 1, false>>("8_forward_groups");
   return bench::run(argc, argv);
 }

@@ -148,9 +148,8 @@ __global__ void __launch_bounds__(128)
     detail::wgmma_fence();
 #pragma unroll
     for (int k = 0; k < 4; ++k)
-      detail::wgmma_m64n256k16<T>(sums, detail::box_descriptor(shared) + 2 * k,
-                                  detail::box_descriptor(shared + 8 * 1024) + 2 * k,
-                                  turn > 0 || k > 0);
+      detail::wgmma<T>(sums, detail::box_descriptor(shared) + 2 * k,
+                       detail::box_descriptor(shared + 8 * 1024) + 2 * k, turn > 0 || k > 0);
     detail::wgmma_commit();
     detail::wgmma_wait<0>();
     detail::wgmma_pin(sums);
@@ -192,6 +191,91 @@ void check_boxed_product() {
   CHECK(differ == 0);
 }
 
+/// A in registers: z = A B^T of B [64, 16] as a box, then c += z' V of V [16, 128] as two boxes, with
+/// A [64, 16], all of 16-bit values.
+template <class T>
+__global__ void __launch_bounds__(128)
+    register_products(const __grid_constant__ detail::tensor_map b,
+                      const __grid_constant__ detail::tensor_map v, const T* a, float* z,
+                      float* c) {
+#if defined(DUALSFT_HAS_WGMMA)
+  unsigned char* const shared = detail::cluster_shared();
+  auto* const full = reinterpret_cast<detail::phase_barrier*>(shared + 24 * 1024);
+  if (threadIdx.x == 0) {
+    detail::barrier_init(full, 1);
+    detail::barrier_init_fence();
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    detail::barrier_arrive_expecting(full, 24 * 1024);
+    detail::load_box(shared, b, 0, 0, full);
+    for (int box = 0; box < 2; ++box)
+      detail::load_box(shared + (1 + box) * 8 * 1024, v, 0, 64 * box, full);
+  }
+  detail::barrier_wait(full, 0);
+  const int thread = static_cast<int>(threadIdx.x), t = thread % 4;
+  const int row = thread / 32 * 16 + thread % 32 / 4;
+  std::uint32_t own[4];
+  for (int i = 0; i < 4; ++i) {
+    const T* const pair = a + (row + i % 2 * 8) * 16 + i / 2 * 8 + 2 * t;
+    own[i] = pair[0].bits | static_cast<std::uint32_t>(pair[1].bits) << 16;
+  }
+  float of_box[32], sums[64];
+  for (float& sum : of_box) sum = 5;
+  for (float& sum : sums) sum = 1;
+  detail::wgmma_pin(of_box);
+  detail::wgmma_pin(sums);
+  detail::wgmma_fence();
+  detail::wgmma<T, 0>(of_box, own, detail::box_descriptor(shared), 0);
+  detail::wgmma<T, 1>(sums, own, detail::transposed_descriptor(shared + 8 * 1024, 8 * 1024) + 128,
+                      1);
+  detail::wgmma_commit();
+  detail::wgmma_wait<0>();
+  detail::wgmma_pin(of_box);
+  detail::wgmma_pin(sums);
+#pragma unroll
+  for (int j = 0; j < 16; ++j)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int at = row + i / 2 * 8, column = 8 * j + 2 * t + i % 2;
+      if (j < 8) z[at * 64 + column] = of_box[4 * (j % 8) + i];
+      c[at * 128 + column] = sums[4 * j + i];
+    }
+#endif
+}
+
+/// V's rows 16 to 31 are used: a descriptor 128 further on.
+template <class T>
+void check_register_products() {
+  const own_stream stream;
+  if (!detail::has_wgmma("test")) return;
+  const auto a = whole_numbers<T>(64 * 16, 5), b = whole_numbers<T>(64 * 64, 6);
+  const auto v = whole_numbers<T>(64 * 128, 7);
+  const device_array<T> on_a(stream.policy(), std::span(a)), on_b(stream.policy(), std::span(b));
+  const device_array<T> on_v(stream.policy(), std::span(v));
+  const device_array<float> z(stream.policy(), 64 * 64), c(stream.policy(), 64 * 128);
+  detail::launch("register_products", stream.policy(), {dim3(1), dim3(128), 25 * 1024},
+                 register_products<T>, detail::make_tensor_map("test", on_b.data(), 64, 64, 64, 64),
+                 detail::make_tensor_map("test", on_v.data(), 64, 128, 128, 64), on_a.data(),
+                 z.data(), c.data());
+  const std::vector<float> got_z = z.to_host(), got_c = c.to_host();
+  const auto value = [](const std::vector<T>& m, index_t i, index_t j, index_t cols) {
+    return convert_float<float>(m[static_cast<std::size_t>(i * cols + j)]);
+  };
+  index_t differ = 0;
+  for (index_t i = 0; i < 64; ++i)
+    for (index_t j = 0; j < 128; ++j) {
+      float want_z = 0, want_c = 1;
+      for (index_t k = 0; k < 16; ++k) {
+        if (j < 64) want_z += value(a, i, k, 16) * value(b, j, k, 64);
+        want_c += value(a, i, k, 16) * value(v, 16 + k, j, 128);
+      }
+      if (j < 64) differ += got_z[static_cast<std::size_t>(i * 64 + j)] != want_z ? 1 : 0;
+      differ += got_c[static_cast<std::size_t>(i * 128 + j)] != want_c ? 1 : 0;
+    }
+  CHECK(differ == 0);
+}
+
 }  // namespace
 
 TEST_CASE("tensor cores: a warp's product, B stored either way") {
@@ -209,4 +293,9 @@ TEST_CASE("tensor cores: copies of up to 16 bytes, pairs") {
 TEST_CASE("tensor cores: boxes and products of four warps") {
   check_boxed_product<bfloat16>();
   check_boxed_product<float16>();
+}
+
+TEST_CASE("tensor cores: products of four warps with A in registers, B stored either way") {
+  check_register_products<bfloat16>();
+  check_register_products<float16>();
 }

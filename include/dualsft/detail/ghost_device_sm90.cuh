@@ -158,7 +158,7 @@ __device__ inline void affine_consumer(int group, const affine_work<T>& work,
       wgmma_fence();
 #pragma unroll
       for (int part = 0; part < 4; ++part)
-        wgmma_m64n256k16<T>(c, first_a + forward + 2 * part, first_b + forward + 2 * part, 1);
+        wgmma<T>(c, first_a + forward + 2 * part, first_b + forward + 2 * part, 1);
       wgmma_commit();
       wgmma_pin(c);
       wgmma_wait<1>();

@@ -220,6 +220,14 @@ __device__ inline std::uint64_t box_descriptor(const void* shared) {
          std::uint64_t{1} << 16 | eight_rows << 32 | swizzle_128 << 62;
 }
 
+/// Boxes side by side, each `box_bytes` behind the last, as an operand whose rows are k: the matrix that
+/// wgmma_transposed takes. The next 16 rows are 128 further on.
+__device__ inline std::uint64_t transposed_descriptor(const void* shared, int box_bytes) {
+  constexpr std::uint64_t eight_rows = 1024 >> 4, swizzle_128 = 1;
+  return static_cast<std::uint64_t>((shared_address(shared) & 0x3ffffu) >> 4) |
+         static_cast<std::uint64_t>(box_bytes >> 4) << 16 | eight_rows << 32 | swizzle_128 << 62;
+}
+
 /// Before the first product of a series, and after any other use of the accumulators.
 __device__ inline void wgmma_fence() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
@@ -249,43 +257,104 @@ __device__ inline void wgmma_pin(float (&c)[N]) {
 #define DUALSFT_FLOATS_32(c, i)                                                    \
   DUALSFT_FLOATS_8(c, i), DUALSFT_FLOATS_8(c, i + 8), DUALSFT_FLOATS_8(c, i + 16), \
       DUALSFT_FLOATS_8(c, i + 24)
+#define DUALSFT_FLOATS_64(c) DUALSFT_FLOATS_32(c, 0), DUALSFT_FLOATS_32(c, 32)
+#define DUALSFT_FLOATS_128(c) \
+  DUALSFT_FLOATS_64(c), DUALSFT_FLOATS_32(c, 64), DUALSFT_FLOATS_32(c, 96)
 // clang-format off
-#define DUALSFT_REGISTERS_128 \
+#define DUALSFT_NAMES_32 \
   "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
-  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define DUALSFT_NAMES_64 \
+  DUALSFT_NAMES_32 ", " \
   "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
-  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, " \
+  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define DUALSFT_NAMES_128 \
+  DUALSFT_NAMES_64 ", " \
   "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, " \
   "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, " \
   "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
   "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
-#define DUALSFT_WGMMA_N256(type)                                                \
-  asm volatile("{\n.reg .pred adds;\nsetp.ne.b32 adds, %130, 0;\n"              \
-               "wgmma.mma_async.sync.aligned.m64n256k16.f32." type "." type     \
-               " {" DUALSFT_REGISTERS_128 "}, %128, %129, adds, 1, 1, 0, 0;\n}\n" \
-               : DUALSFT_FLOATS_32(c, 0), DUALSFT_FLOATS_32(c, 32),             \
-                 DUALSFT_FLOATS_32(c, 64), DUALSFT_FLOATS_32(c, 96)             \
-               : "l"(a), "l"(b), "r"(add))
+// Operands are numbered behind the sums': `adds` is the last one of a product of boxes, the last but one of
+// a product whose A lies in registers.
+#define DUALSFT_WGMMA_BOXES(n, type, names, a_name, b_name, adds, ...)                          \
+  asm volatile("{\n.reg .pred adds;\nsetp.ne.b32 adds, " adds ", 0;\n"                          \
+               "wgmma.mma_async.sync.aligned.m64n" n "k16.f32." type "." type                    \
+               " {" names "}, " a_name ", " b_name ", adds, 1, 1, 0, 0;\n}\n"                    \
+               : __VA_ARGS__ : "l"(a), "l"(b), "r"(add))
+#define DUALSFT_WGMMA_REGISTERS(n, type, names, a_names, b_name, adds, transposed, ...)         \
+  asm volatile("{\n.reg .pred adds;\nsetp.ne.b32 adds, " adds ", 0;\n"                          \
+               "wgmma.mma_async.sync.aligned.m64n" n "k16.f32." type "." type                    \
+               " {" names "}, {" a_names "}, " b_name ", adds, 1, 1, " transposed ";\n}\n"       \
+               : __VA_ARGS__                                                                     \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add), "n"(Transposed))
+#define DUALSFT_WGMMA_REGISTERS_OF(type)                                                         \
+  if constexpr (Sums == 32)                                                                      \
+    DUALSFT_WGMMA_REGISTERS("64", type, DUALSFT_NAMES_32, "%32, %33, %34, %35", "%36", "%37",    \
+                            "%38", DUALSFT_FLOATS_32(c, 0));                                     \
+  else                                                                                           \
+    DUALSFT_WGMMA_REGISTERS("128", type, DUALSFT_NAMES_64, "%64, %65, %66, %67", "%68", "%69",   \
+                            "%70", DUALSFT_FLOATS_64(c))
+#define DUALSFT_WGMMA_BOXES_OF(type)                                                             \
+  if constexpr (Sums == 32)                                                                      \
+    DUALSFT_WGMMA_BOXES("64", type, DUALSFT_NAMES_32, "%32", "%33", "%34",                       \
+                        DUALSFT_FLOATS_32(c, 0));                                                \
+  else if constexpr (Sums == 64)                                                                 \
+    DUALSFT_WGMMA_BOXES("128", type, DUALSFT_NAMES_64, "%64", "%65", "%66",                      \
+                        DUALSFT_FLOATS_64(c));                                                   \
+  else                                                                                           \
+    DUALSFT_WGMMA_BOXES("256", type, DUALSFT_NAMES_128, "%128", "%129", "%130",                  \
+                        DUALSFT_FLOATS_128(c))
 // clang-format on
 
-/// C = A B^T, or C += A B^T if `add` is not 0, with A [64, 16] and B [256, 16] in shared memory; four
-/// warps together, the first of them at a multiple of four. Lane 4 g + t of warp w has of row
-/// 16 w + g the columns 8 j + 2 t and 8 j + 2 t + 1 in c[4 j], c[4 j + 1], and of row 16 w + g + 8
-/// the same columns in c[4 j + 2], c[4 j + 3].
+/// C = A B^T, or C += A B^T if `add` is not 0, with A [64, 16] and B [n, 16] in shared memory, n = 64, 128
+/// or 256 twice the sums of a thread; four warps together, the first of them at a multiple of four. Lane
+/// 4 g + t of warp w has of row 16 w + g the columns 8 j + 2 t and 8 j + 2 t + 1 in c[4 j], c[4 j + 1],
+/// and of row 16 w + g + 8 the same columns in c[4 j + 2], c[4 j + 3]: as after mma_m16n8k16.
 /// \tparam T  bfloat16 or float16: what A and B hold
-template <Storage16 T>
-__device__ inline void wgmma_m64n256k16(float (&c)[128], std::uint64_t a, std::uint64_t b,
-                                        int add) {
-  if constexpr (std::is_same_v<T, bfloat16>)
-    DUALSFT_WGMMA_N256("bf16");
-  else
-    DUALSFT_WGMMA_N256("f16");
+template <Storage16 T, int Sums>
+__device__ inline void wgmma(float (&c)[Sums], std::uint64_t a, std::uint64_t b, int add) {
+  static_assert(Sums == 32 || Sums == 64 || Sums == 128);
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    DUALSFT_WGMMA_BOXES_OF("bf16");
+  } else {
+    DUALSFT_WGMMA_BOXES_OF("f16");
+  }
+}
+
+/// The same with A in registers, each warp's 16 rows as mma_m16n8k16 takes them, and n = 64 or 128. The
+/// registers keep their values until the product is waited for.
+/// \tparam Transposed  0: B [n, 16] of a box_descriptor; 1: B^T [16, n] of a transposed_descriptor
+template <Storage16 T, int Transposed, int Sums>
+__device__ inline void wgmma(float (&c)[Sums], const std::uint32_t (&a)[4], std::uint64_t b,
+                             int add) {
+  static_assert(Sums == 32 || Sums == 64);
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    DUALSFT_WGMMA_REGISTERS_OF("bf16");
+  } else {
+    DUALSFT_WGMMA_REGISTERS_OF("f16");
+  }
 }
 
 #undef DUALSFT_FLOATS_8
 #undef DUALSFT_FLOATS_32
-#undef DUALSFT_REGISTERS_128
-#undef DUALSFT_WGMMA_N256
+#undef DUALSFT_FLOATS_64
+#undef DUALSFT_FLOATS_128
+#undef DUALSFT_NAMES_32
+#undef DUALSFT_NAMES_64
+#undef DUALSFT_NAMES_128
+#undef DUALSFT_WGMMA_BOXES
+#undef DUALSFT_WGMMA_BOXES_OF
+#undef DUALSFT_WGMMA_REGISTERS
+#undef DUALSFT_WGMMA_REGISTERS_OF
+
+/// Two groups of four warps take turns: what the first has asked of the tensor cores before it arrives
+/// comes before what the second asks for after its wait.
+__device__ inline void turn_arrive() {
+  asm volatile("bar.arrive 1, 256;" ::: "memory");
+}
+__device__ inline void turn_wait() {
+  asm volatile("bar.sync 1, 256;" ::: "memory");
+}
 
 /// This warpgroup needs at most, or from now on has, `Registers` per thread (a multiple of 8).
 template <int Registers>

@@ -91,12 +91,11 @@ strided_rows<T> rows_of(const matrix_view<T, device_space>& m) {
   return {m.data(), m.row_stride()};
 }
 
-/// Runs what was checked; without tangents, those of `a` are empty.
-template <bool Tangent, class T>
-void run_attention(const char* function, const exec::cuda& policy, const attention_options& options,
-                   const vector_view<const index_t, device_space>& starts, attention_arguments<T> a,
-                   index_t rows) {
-  if (rows == 0 || starts.size() == 1) return;
+/// The rest of a kernel's arguments, of what was checked.
+template <class T>
+attention_arguments<T> completed(attention_arguments<T> a, const attention_options& options,
+                                 const vector_view<const index_t, device_space>& starts,
+                                 index_t rows) {
   a.starts = starts.data();
   a.sequences = starts.size() - 1;
   a.heads = options.heads;
@@ -104,8 +103,18 @@ void run_attention(const char* function, const exec::cuda& policy, const attenti
   a.head_size = options.head_size;
   a.window = static_cast<int>(options.window < rows ? options.window : 0);
   a.scale = static_cast<float>(options.scale);
+  return a;
+}
+
+/// Without tangents, those of `a` are empty.
+template <bool Tangent, class T>
+void run_attention(const char* function, const exec::cuda& policy, const attention_arguments<T>& a,
+                   index_t rows) {
+  if (rows == 0 || a.sequences == 0) return;
   if constexpr (std::same_as<T, float>)
     launch_plain_attention<Tangent>(function, policy, a, rows);
+  else if (Tangent && a.head_size <= 128 && dualsft::detail::has_wgmma(function))
+    launch_group_attention(function, policy, a, rows);
   else
     launch_tensor_attention<T, Tangent>(function, policy, a, rows);
 }
@@ -126,7 +135,8 @@ void run_attention(const char* function, const exec::cuda& policy, const attenti
 /// Numerics: scores, softmax and sums in float. 16-bit values: weights exp(score - largest so far) are
 /// rounded to 16 bits before they multiply v; o is rounded once. What is not finite reaches only rows
 /// that see it.
-/// Determinism: each row is summed by one warp in the order of the keys.
+/// Determinism: each row is summed by one warp in the order of the keys, the same for a kernel; tangents by
+/// sm_90a's and by older devices' products differ in the order of sums within 16 columns.
 /// Source: the softmax that is rescaled while keys pass by: Milakov and Gimelshein, "Online normalizer
 /// calculation for softmax", and Dao et al., "FlashAttention"; written from their formulas.
 template <AttentionScalar T>
@@ -144,7 +154,8 @@ void attention(const exec::cuda& policy, const attention_options& options,
   a.k = detail::rows_of(inputs.k);
   a.v = detail::rows_of(inputs.v);
   a.o = detail::rows_of(o);
-  detail::run_attention<false>(function, policy, options, starts, a, o.rows());
+  detail::run_attention<false>(function, policy, detail::completed(a, options, starts, o.rows()),
+                               o.rows());
 }
 
 /// o, and its derivative when q, k and v move along their tangents:
@@ -180,7 +191,8 @@ void attention_tangent(const exec::cuda& policy, const attention_options& option
                                          .tangent_v = detail::rows_of(tangents.v),
                                          .o = detail::rows_of(o),
                                          .tangent_o = detail::rows_of(tangent_o)};
-  detail::run_attention<true>(function, policy, options, starts, a, o.rows());
+  detail::run_attention<true>(function, policy, detail::completed(a, options, starts, o.rows()),
+                              o.rows());
 }
 
 /// The same of matrices that have the values above and the tangents below: 2 T rows each.

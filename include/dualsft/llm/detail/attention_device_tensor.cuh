@@ -2,7 +2,7 @@
 #pragma once
 
 #include <dualsft/detail/launch.cuh>
-#include <dualsft/llm/detail/attention_device_warp.cuh>
+#include <dualsft/llm/detail/attention_device_group.cuh>
 
 /// Attention of 16-bit values by tensor cores.
 namespace dualsft::llm::detail {
@@ -10,9 +10,9 @@ namespace dualsft::llm::detail {
 /// A block: `rows` queries of one head (blockIdx.x, from the longest of each sequence to its shortest,
 /// heads side by side as they share keys) and `columns` of their values (blockIdx.y). While a tile of
 /// keys is worked on, the next one is copied.
-template <class Plan>
-__global__ void __launch_bounds__(Plan::threads, Plan::blocks)
-    tensor_attention(attention_arguments<typename Plan::value_type> a) {
+/// \tparam Sums  attention_warp or attention_group: who multiplies
+template <class Plan, class Sums>
+__device__ void attention_block(const attention_arguments<typename Plan::value_type>& a) {
   using namespace dualsft::detail;
   using T = typename Plan::value_type;
   constexpr int threads = Plan::threads, keys = Plan::keys;
@@ -62,12 +62,13 @@ __global__ void __launch_bounds__(Plan::threads, Plan::blocks)
   cp_async_wait<0>();
   __syncthreads();
 
-  const int warp = static_cast<int>(threadIdx.x / 32);
+  // The same for all lanes, and known to be: products of four warps must not depend on a thread.
+  const int warp = __shfl_sync(0xffffffffU, static_cast<int>(threadIdx.x / 32), 0);
   const int warp_first = first + warp * Plan::warp_rows;
-  const key_range warp_seen = seen_keys(warp_first, Plan::warp_rows, size, a.window);
-  const unsigned char* const q = shared + warp * Plan::warp_rows * Plan::head_size * 2;
-  attention_warp<Plan> sums;
-  sums.read_queries(q);
+  const int team_first = warp_first - warp_first % Sums::team_rows;
+  const key_range team_seen = seen_keys(team_first, Sums::team_rows, size, a.window);
+  Sums sums;
+  sums.read_queries(shared);
   int stage = 0, flag = 0;
   for (int key = first_key; key < seen.end; key += keys) {
     unsigned char* const k = shared + Plan::stages_at + stage * Plan::stage_bytes;
@@ -82,6 +83,7 @@ __global__ void __launch_bounds__(Plan::threads, Plan::blocks)
         found = found || own_not_finite<T, keys, Plan::columns, threads>(tangent_v);
       if (found) atomicOr(&not_finite[flag], 1);
     }
+    Sums::publish();
     __syncthreads();  // everybody's copies are here, and nobody works on the last tile any more
     if (key + keys < seen.end) copy_stage(1 - stage, key + keys);
     const bool mend = partly && not_finite[flag] != 0;
@@ -90,9 +92,9 @@ __global__ void __launch_bounds__(Plan::threads, Plan::blocks)
       not_finite[last_flag] = 0;  // read before this barrier, set after the next
     flag = flag == 2 ? 0 : flag + 1;
 
-    const bool works = warp_first < size && key < warp_seen.end && key + keys > warp_seen.begin;
+    const bool works = team_first < size && key < team_seen.end && key + keys > team_seen.begin;
+    sums.scores(works, shared, k);
     if (works) {
-      sums.scores(q, k);
       if (has_unseen(warp_first, Plan::warp_rows, key, keys, size, a.window))
         sums.hide({warp_first, key, size, a.window});
       sums.weigh(a.scale);
@@ -102,6 +104,7 @@ __global__ void __launch_bounds__(Plan::threads, Plan::blocks)
       __syncthreads();
       clear_own_not_finite<T, keys, Plan::columns, threads>(v);
       if constexpr (Plan::tangent) clear_own_not_finite<T, keys, Plan::columns, threads>(tangent_v);
+      Sums::publish();
       __syncthreads();
     }
     if (works) sums.values(v);
@@ -115,18 +118,32 @@ __global__ void __launch_bounds__(Plan::threads, Plan::blocks)
              size - warp_first, columns);
 }
 
+template <class Plan>
+__global__ void __launch_bounds__(Plan::threads, Plan::blocks)
+    tensor_attention(const attention_arguments<typename Plan::value_type> a) {
+  attention_block<Plan, attention_warp<Plan>>(a);
+}
+
+template <class Plan>
+__global__ void __launch_bounds__(Plan::threads, Plan::blocks)
+    group_attention(const attention_arguments<typename Plan::value_type> a) {
+#if defined(DUALSFT_HAS_WGMMA)
+  attention_block<Plan, attention_group<Plan>>(a);
+#endif
+}
+
 /// \param rows  of all sequences together
 template <class Plan>
-void launch_tensor_attention(const char* function, const exec::cuda& policy,
-                             const attention_arguments<typename Plan::value_type>& a,
-                             index_t rows) {
+void launch_attention_kernel(const char* function, const exec::cuda& policy,
+                             const attention_arguments<typename Plan::value_type>& a, index_t rows,
+                             void (*kernel)(attention_arguments<typename Plan::value_type>)) {
   const index_t blocks = a.heads * first_tile(rows, a.sequences, Plan::rows);
   expects(blocks <= 0x7fffffff, function, "there can be 2^31 - 1 tiles of queries", "tiles",
           blocks);
   dualsft::detail::launch(function, policy,
                           {dim3(static_cast<unsigned>(blocks), Plan::head_size / Plan::columns),
                            dim3(Plan::threads), Plan::shared_bytes},
-                          tensor_attention<Plan>, a);
+                          kernel, a);
 }
 
 // What fits 255 registers: without tangents a thread keeps the sums of 32 rows of 128 columns, with
@@ -135,7 +152,7 @@ template <class T, bool Tangent>
 void launch_tensor_attention(const char* function, const exec::cuda& policy,
                              const attention_arguments<T>& a, index_t rows) {
   const auto with = [&]<class Plan>(Plan) {
-    launch_tensor_attention<Plan>(function, policy, a, rows);
+    launch_attention_kernel<Plan>(function, policy, a, rows, tensor_attention<Plan>);
   };
   // head size, columns, row tiles of a warp, keys, warps, blocks
   if constexpr (Tangent) {
@@ -153,6 +170,20 @@ void launch_tensor_attention(const char* function, const exec::cuda& policy,
     else
       with(attention_plan<T, 256, 256, 1, 32, 8, 1, false>{});
   }
+}
+
+/// Attention with tangents by products of four warps.
+/// \pre  a.head_size <= 128, has_wgmma()
+template <class T>
+void launch_group_attention(const char* function, const exec::cuda& policy,
+                            const attention_arguments<T>& a, index_t rows) {
+  const auto with = [&]<class Plan>(Plan) {
+    launch_attention_kernel<Plan>(function, policy, a, rows, group_attention<Plan>);
+  };
+  if (a.head_size <= 64)
+    with(attention_plan<T, 64, 64, 1, 64, 8, 1, true>{});
+  else
+    with(attention_plan<T, 128, 128, 1, 64, 8, 1, true>{});
 }
 
 }  // namespace dualsft::llm::detail

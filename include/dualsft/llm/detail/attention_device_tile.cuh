@@ -26,28 +26,29 @@ __device__ inline index_t last_not_above(index_t count, index_t value, const Key
   return low;
 }
 
-/// Where 16-byte piece `piece` of row `row` lies in a tile of rows of `Columns` 16-bit values: eight
-/// rows at one piece, and eight pieces of one row, touch each bank once.
-template <int Columns>
+/// Where 16-byte piece `piece` of row `row` lies in a tile of `Rows` rows: 64 columns, 128 bytes of every
+/// row, after another, pieces swapped so that eight rows at one piece, and eight pieces of one row, touch
+/// each bank once. It is how products of four warps read shared memory.
+template <int Rows>
 __device__ inline int tile_offset(int row, int piece) {
-  static_assert(Columns % 64 == 0);
-  return row * (2 * Columns) + ((piece ^ (row & 7)) << 4);
+  static_assert(Rows % 8 == 0);
+  return piece / 8 * (128 * Rows) + row * 128 + ((piece % 8 ^ (row & 7)) << 4);
 }
 
-/// Where the lanes of a warp find what ldmatrix takes, in tiles of rows of `Columns` values: one address for
-/// each of the eight pieces that swap places; all others are a constant away, which costs no instruction.
-template <int Columns>
+/// Where the lanes of a warp find what ldmatrix takes, in tiles of `Rows` rows: one address for each of the
+/// eight pieces that swap places; all others are a constant away, which costs no instruction.
+template <int Rows>
 class operand_places {
  public:
   /// \param row, piece  this lane's, of four 8 x 8 matrices at the tile's beginning; piece is 0 or 1
   __device__ operand_places(const unsigned char* tile, int row, int piece) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) at_[i] = tile + tile_offset<Columns>(row, 2 * i + piece);
+    for (int i = 0; i < 4; ++i) at_[i] = tile + tile_offset<Rows>(row, 2 * i + piece);
   }
 
   /// \param rows, pieces  how far on: multiples of 8 and of 2
   __device__ const unsigned char* at(int rows, int pieces) const {
-    return at_[pieces % 8 / 2] + (rows * (2 * Columns) + pieces / 8 * 128);
+    return at_[pieces % 8 / 2] + (rows * 128 + pieces / 8 * (128 * Rows));
   }
 
  private:
@@ -63,7 +64,7 @@ __device__ inline void for_own_pieces(const Body& body) {
   for (int i = 0; i < Rows * pieces / Threads; ++i) {
     const int at = i * Threads + static_cast<int>(threadIdx.x);
     const int row = at / pieces, piece = at % pieces;
-    body(tile_offset<Columns>(row, piece), row, piece);
+    body(tile_offset<Rows>(row, piece), row, piece);
   }
 }
 
@@ -79,7 +80,7 @@ __device__ inline void copy_tile(unsigned char* tile, const T* from, index_t str
   const T* at = from + first * stride + 8 * piece;
 #pragma unroll
   for (int row = 0; row < Rows; row += rows_at_once) {
-    dualsft::detail::cp_async_16(tile + tile_offset<Columns>(first + row, piece), at,
+    dualsft::detail::cp_async_16(tile + tile_offset<Rows>(first + row, piece), at,
                                  inside && first + row < rows);
     at += rows_at_once * stride;
   }

@@ -75,6 +75,7 @@ __device__ inline float row_sum(float x) {
 template <class Plan>
 struct attention_warp {
   using T = typename Plan::value_type;
+  static constexpr int team_rows = Plan::warp_rows;  ///< of those who multiply together
   static constexpr int M = Plan::row_tiles, N = Plan::keys / 8, C = Plan::columns / 8;
   static constexpr bool tangent = Plan::tangent;
   static constexpr int U = tangent ? M : 1;  // what only tangents have, small where there are none
@@ -88,11 +89,15 @@ struct attention_warp {
     for (auto& rows : top) rows[0] = rows[1] = -INFINITY;
   }
 
-  /// q is there, and stays.
-  __device__ void read_queries(const unsigned char* q) {
+  /// After own copies are here, before the barrier that shows them to all.
+  __device__ static void publish() {}
+
+  /// The tile of queries is there, and stays.
+  __device__ void read_queries(const unsigned char* queries) {
     if constexpr (Plan::keeps_q) {
+      const unsigned char* const q = own_rows(queries);
       const int lane = static_cast<int>(threadIdx.x % 32);
-      const operand_places<Plan::head_size> places(q, lane % 16, lane / 16);
+      const operand_places<Plan::rows> places(q, lane % 16, lane / 16);
 #pragma unroll
       for (int d = 0; d < Plan::head_size / 16; ++d)
 #pragma unroll
@@ -101,12 +106,14 @@ struct attention_warp {
     }
   }
 
-  /// z = q k^T, R{z} = R{q} k^T + q R{k}^T, unscaled.
-  __device__ void scores(const unsigned char* q, const unsigned char* k) {
+  /// z = q k^T, R{z} = R{q} k^T + q R{k}^T, unscaled; with nothing to work on where not `works`.
+  __device__ void scores(bool works, const unsigned char* queries, const unsigned char* k) {
     using namespace dualsft::detail;
+    if (!works) return;
+    const unsigned char* const q = own_rows(queries);
     const int lane = static_cast<int>(threadIdx.x % 32);
-    const operand_places<Plan::head_size> q_places(q, lane % 16, lane / 16);
-    const operand_places<Plan::head_size> k_places(k, lane % 8 + lane / 16 * 8, lane / 8 % 2);
+    const operand_places<Plan::rows> q_places(q, lane % 16, lane / 16);
+    const operand_places<Plan::keys> k_places(k, lane % 8 + lane / 16 * 8, lane / 8 % 2);
     clear(z);
     if constexpr (tangent) clear(rz);
 #pragma unroll
@@ -220,7 +227,7 @@ struct attention_warp {
   __device__ void values(const unsigned char* v) {
     using namespace dualsft::detail;
     const int lane = static_cast<int>(threadIdx.x % 32);
-    const operand_places<Plan::columns> places(v, lane % 16, lane / 16);
+    const operand_places<Plan::keys> places(v, lane % 16, lane / 16);
 #pragma unroll
     for (int k = 0; k < N / 2; ++k) {
       std::uint32_t e[M][4], x[U][4];
@@ -249,7 +256,7 @@ struct attention_warp {
     for (int j = 0; j < Plan::keys; ++j)
 #pragma unroll
       for (int n = 0; n < C; ++n) {
-        const int at = tile_offset<Plan::columns>(j, n) + 4 * t;
+        const int at = tile_offset<Plan::keys>(j, n) + 4 * t;
         add_pair(place, v + at, j, n, o, tangent);
         if constexpr (tangent) add_pair(place, tangent_v + at, j, n, u, false);
       }
@@ -282,7 +289,11 @@ struct attention_warp {
       }
   }
 
- private:
+ protected:
+  __device__ static const unsigned char* own_rows(const unsigned char* queries) {
+    return queries + threadIdx.x / 32 * (Plan::warp_rows * 128);
+  }
+
   template <int Rows, int Count>
   __device__ static void clear(float (&x)[Rows][Count][4]) {
 #pragma unroll

@@ -116,43 +116,87 @@ inline std::uint32_t descriptor_address(const void* shared) {
                                     1024);
 }
 
-/// Element (row, k) of an operand stored k-contiguous under the 128-byte swizzle.
-template <Storage16 T>
-float operand(std::uint64_t descriptor, int row, int k) {
-  const auto field = [&](int first) {
+/// An operand behind its descriptor, under the 128-byte swizzle: element (row, k) of 16-bit values.
+class operand {
+ public:
+  /// \param transposed  its rows lie side by side, 64 of them to a box; else it is stored k-contiguous
+  operand(std::uint64_t descriptor, bool transposed)
+      : memory_(cluster_shared()),
+        begin_(field(descriptor, 0) - 1024),
+        boxes_(field(descriptor, 16)),
+        eights_(field(descriptor, 32)),
+        transposed_(transposed) {}
+
+  template <Storage16 T>
+  float at(int row, int k) const {
+    std::uint32_t at = begin_;
+    if (transposed_)
+      at += static_cast<std::uint32_t>(row / 64) * boxes_ +
+            static_cast<std::uint32_t>(k / 8) * eights_ +
+            static_cast<std::uint32_t>(k % 8 * 128 + row % 64 * 2);
+    else
+      at += static_cast<std::uint32_t>(row / 8) * eights_ +
+            static_cast<std::uint32_t>(row % 8 * 128 + k * 2);
+    at ^= (at >> 7 & 7u) << 4;  // 1024 bytes less are the same here
+    T value;
+    std::memcpy(&value, memory_ + at, sizeof value);
+    return to_float(value);
+  }
+
+ private:
+  static std::uint32_t field(std::uint64_t descriptor, int first) {
     return static_cast<std::uint32_t>(descriptor >> first & 0x3fffu) << 4;
-  };
-  std::uint32_t at = field(0) + static_cast<std::uint32_t>(row / 8) * field(32) +
-                     static_cast<std::uint32_t>(row % 8 * 128 + k * 2);
-  at ^= (at >> 7 & 7u) << 4;
-  T value;
-  std::memcpy(&value, cluster_shared() + at - 1024, sizeof value);
-  return to_float(value);
-}
+  }
+  const unsigned char* memory_;
+  std::uint32_t begin_, boxes_, eights_;
+  bool transposed_;
+};
 
 struct product {
   float* c;
   std::uint64_t a, b;
   int add;
   void (*form)(const product&);
+  // A in registers: the thread's own, which have to stay as they were, and the two rows of A that its
+  // sums need.
+  const std::uint32_t* own = nullptr;
+  std::uint32_t as_given[4] = {};
+  float rows[2][16] = {};
 };
 struct products {
   std::vector<product> open;
   std::deque<std::vector<product>> groups;
 };
-template <Storage16 T>
-void form_m64n256k16(const product& p) {
-  const int row = thread() / 32 % 4 * 16 + lane() / 4;
-  for (int half = 0; half < 2; ++half) {
-    float a[16];
-    for (int k = 0; k < 16; ++k) a[k] = operand<T>(p.a, row + 8 * half, k);
-    for (int j = 0; j < 32; ++j)
-      for (int i = 0; i < 2; ++i) {
+inline int own_row() {
+  return thread() / 32 % 4 * 16 + lane() / 4;
+}
+
+template <Storage16 T, int Sums>
+void add_product(const product& p, const float (&a)[2][16], const operand& b) {
+  for (int j = 0; j < Sums / 4; ++j)
+    for (int i = 0; i < 2; ++i) {
+      float column[16];
+      for (int k = 0; k < 16; ++k) column[k] = b.at<T>(8 * j + 2 * (lane() % 4) + i, k);
+      for (int half = 0; half < 2; ++half) {
         float& c = p.c[4 * j + 2 * half + i];
         if (p.add == 0) c = 0;
-        for (int k = 0; k < 16; ++k) c += a[k] * operand<T>(p.b, 8 * j + 2 * (lane() % 4) + i, k);
+        for (int k = 0; k < 16; ++k) c += a[half][k] * column[k];
       }
-  }
+    }
+}
+template <Storage16 T, int Sums>
+void form_of_boxes(const product& p) {
+  const operand from(p.a, false);
+  float a[2][16];
+  for (int half = 0; half < 2; ++half)
+    for (int k = 0; k < 16; ++k) a[half][k] = from.at<T>(own_row() + 8 * half, k);
+  add_product<T, Sums>(p, a, operand(p.b, false));
+}
+template <Storage16 T, int Transposed, int Sums>
+void form_of_registers(const product& p) {
+  require(std::equal(p.as_given, p.as_given + 4, p.own),
+          "wgmma: an operand's registers changed before the product was waited for");
+  add_product<T, Sums>(p, p.rows, operand(p.b, Transposed != 0));
 }
 
 }  // namespace played_tensor_core
@@ -237,6 +281,12 @@ inline std::uint64_t box_descriptor(const void* shared) {
                                     4) |
          std::uint64_t{1} << 16 | std::uint64_t{64} << 32 | std::uint64_t{1} << 62;
 }
+inline std::uint64_t transposed_descriptor(const void* shared, int box_bytes) {
+  return static_cast<std::uint64_t>((played_tensor_core::descriptor_address(shared) & 0x3ffffu) >>
+                                    4) |
+         static_cast<std::uint64_t>(box_bytes >> 4) << 16 | std::uint64_t{64} << 32 |
+         std::uint64_t{1} << 62;
+}
 
 inline void wgmma_fence() {}
 inline void wgmma_commit() {
@@ -255,10 +305,34 @@ void wgmma_wait() {
 template <int N>
 void wgmma_pin(float (&)[N]) {}
 
-template <Storage16 T>
-void wgmma_m64n256k16(float (&c)[128], std::uint64_t a, std::uint64_t b, int add) {
+template <Storage16 T, int Sums>
+void wgmma(float (&c)[Sums], std::uint64_t a, std::uint64_t b, int add) {
+  static_assert(Sums == 32 || Sums == 64 || Sums == 128);
   played_tensor_core::of_thread<played_tensor_core::products>().open.push_back(
-      {c, a, b, add, &played_tensor_core::form_m64n256k16<T>});
+      {c, a, b, add, &played_tensor_core::form_of_boxes<T, Sums>});
+}
+template <Storage16 T, int Transposed, int Sums>
+void wgmma(float (&c)[Sums], const std::uint32_t (&a)[4], std::uint64_t b, int add) {
+  static_assert(Sums == 32 || Sums == 64);
+  using namespace played_tensor_core;
+  product one{c, 0, b, add, &form_of_registers<T, Transposed, Sums>, a};
+  std::copy(a, a + 4, one.as_given);
+  std::copy(a, a + 4, warp()[lane()].a);
+  __syncwarp();
+  for (int k = 0; k < 16; ++k) {
+    const shown& holder = warp()[lane() / 4 * 4 + k % 8 / 2];
+    for (int half = 0; half < 2; ++half)
+      one.rows[half][k] = half_of<T>(holder.a[k / 8 * 2 + half], k % 2);
+  }
+  __syncwarp();
+  of_thread<products>().open.push_back(one);
+}
+
+inline void turn_arrive() {
+  played::block::running().arrive(1, 256);
+}
+inline void turn_wait() {
+  played::block::running().barrier(1, 256);
 }
 
 template <int Registers>
