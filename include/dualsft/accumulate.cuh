@@ -6,12 +6,26 @@
 #include <dualsft/accumulate.hpp>
 #include <dualsft/execution.cuh>
 
-/// accumulate.hpp on the device: the same sums, bit for bit. Asynchronous; no allocation, no workspace.
-/// Views must be contiguous.
-/// Cost: limited by memory: n (sizeof(T) + 2 sizeof(Sum)) bytes.
+/// Gradients into sums on a device, as accumulate.hpp:
+///
+///     sum += g        s = beta2 s + (1 - beta2) g^2
+///
+/// Shapes: g and the sum are [n], contiguous, any n; a block of a longer vector is a view of its part. They
+/// may not overlap. g is float, double, bfloat16 or float16, the sum float or double.
+/// Cost: limited by memory: n (sizeof(T) + 2 sizeof(Sum)) bytes. Asynchronous; no allocation, no workspace.
+/// Numerics, Determinism: as accumulate.hpp, bit for bit. Sums in 16 bits do not compile.
+/// Source: DualSFT section 3 (G, D); the device's tiles are CUB's.
 namespace dualsft {
 
 namespace detail {
+
+/// CUB keeps the tile that fits the first call of an instantiation for all calls after it. Short calls have
+/// one of their own, so that a norm of 128 weights does not decide how matrices travel.
+template <class Add>
+struct add_few : Add {
+  explicit add_few(const Add& add) : Add(add) {}
+};
+inline constexpr index_t few = 4096;
 
 /// sum[j] = add(sum[j], gradient[j]); CUB chooses how the tiles travel.
 template <class T, class Sum, class Add>
@@ -22,11 +36,17 @@ void accumulate_on_device(const char* function, const exec::cuda& policy,
   expects(gradient.contiguous() && sum.contiguous(), function, "device views must be contiguous",
           "gradient stride", gradient.stride(), "sum stride", sum.stride());
   if (sum.size() == 0) return;
-  cuda_check(cub::DeviceTransform::Transform(
-                 ::cuda::std::make_tuple(static_cast<const Sum*>(sum.data()),
-                                         static_cast<const T*>(gradient.data())),
-                 sum.data(), sum.size(), add, policy.stream),
-             function);
+  const auto run = [&](const auto& of) {
+    cuda_check(cub::DeviceTransform::Transform(
+                   ::cuda::std::make_tuple(static_cast<const Sum*>(sum.data()),
+                                           static_cast<const T*>(gradient.data())),
+                   sum.data(), sum.size(), of, policy.stream),
+               function);
+  };
+  if (sum.size() <= few)
+    run(add_few<Add>(add));
+  else
+    run(add);
 }
 
 }  // namespace detail

@@ -115,6 +115,7 @@ class cwsd_head_workspace {
 /// Numerics: as cwsd.cuh and device_products.cuh; logits and their gradients are rounded to T,
 /// dW stays in float.
 /// Determinism: equal inputs and workspaces give equal bits.
+/// Source: as cwsd.hpp; logits a chunk at a time as in the fused linear losses of Liger-Kernel.
 template <class T, class Hidden>
 void cwsd_through_head(const exec::cuda& policy, const cwsd_rule& rule,
                        const std::type_identity_t<cwsd_head_inputs<T>>& inputs,

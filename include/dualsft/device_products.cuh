@@ -32,6 +32,7 @@ namespace dualsft {
 /// Numerics: float sums, float operands without TF32; 16-bit results are rounded once (partial sums
 /// of a split k meet in float).
 /// Determinism: equal shapes, strides and alignments on one device give equal bits.
+/// Source: NVIDIA's cuBLASLt, which multiplies; here is what a row-major caller says to it.
 class device_products {
  public:
   static constexpr index_t advised_workspace_bytes = index_t{32} << 20;

@@ -11,7 +11,8 @@
 /// The execution policy of one CUDA stream. Algorithms that take it work on views in device_space,
 /// are asynchronous with respect to the host unless they return a host value, and then wait for
 /// this stream alone, never for the device. What they allocate, they allocate in the stream's order
-/// (cudaMallocAsync); overloads with a workspace allocate nothing.
+/// (cudaMallocAsync); overloads with a workspace allocate nothing. What a graph captures should have run
+/// once before: a kernel's first launch loads its code.
 namespace dualsft {
 
 namespace exec {

@@ -9,7 +9,7 @@
 #include <dualsft/topk.cuh>
 #include <dualsft/views.hpp>
 
-/// quota.hpp on the device: the same selection, as a mask that grows there.
+/// quota.hpp on the device: the same selection, as a mask that grows there. Source: as quota.hpp.
 namespace dualsft {
 
 struct device_quota_result {

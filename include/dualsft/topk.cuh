@@ -13,6 +13,9 @@
 
 /// topk.hpp on the device: the same selection, said as a test that each coordinate passes or fails, so
 /// that nothing of the size of the mask needs to exist until it is asked for.
+///
+/// Source: as topk.hpp. The K-th score is bracketed by a sample before the pass that counts, where radix
+/// selection takes a pass for each digit; digits remain for samples that mislead.
 namespace dualsft {
 
 /// Who is selected: score > kth, or score == kth at an index of at most test.last_tie.

@@ -223,6 +223,7 @@ __global__ void __launch_bounds__(128)
   float of_box[32], sums[64];
   for (float& sum : of_box) sum = 5;
   for (float& sum : sums) sum = 1;
+  detail::wgmma_pin(own);
   detail::wgmma_pin(of_box);
   detail::wgmma_pin(sums);
   detail::wgmma_fence();
@@ -231,6 +232,7 @@ __global__ void __launch_bounds__(128)
                       1);
   detail::wgmma_commit();
   detail::wgmma_wait<0>();
+  detail::wgmma_pin(own);
   detail::wgmma_pin(of_box);
   detail::wgmma_pin(sums);
 #pragma unroll

@@ -7,10 +7,10 @@
 #include <dualsft/detail/launch.cuh>
 #include <dualsft/execution.cuh>
 
-/// Clusters of blocks, which write into each other's shared memory, and copies into shared memory that
+/// Clusters of blocks, which send to each other's shared memory, and copies into shared memory that
 /// run while their thread goes on. One small function each; the played device has a twin of this header.
 ///
-/// Source: PTX ISA, "barrier.cluster", "mapa", "cp.async". Before sm_90 a cluster is one block.
+/// Source: PTX ISA, "barrier.cluster", "mapa", "st.async", "mbarrier", "cp.async". Before sm_90 a cluster is one block.
 namespace dualsft::detail {
 
 /// Which block of its cluster this is.
@@ -38,16 +38,65 @@ __device__ inline void cluster_wait() {
 #endif
 }
 
-/// Stores to the place in another block's shared memory that `here` has in this block's.
-__device__ inline void store_to_rank(double* here, int rank, double value) {
+/// A place in shared memory that counts letters from the cluster's blocks as they arrive. Phase after phase,
+/// one thread says how many bytes to expect, and the phase ends when they are there.
+///
+/// Unlike a barrier of the cluster, which waits until all that its threads have stored anywhere is seen
+/// everywhere, it waits for nothing but its letters.
+using letter_box = std::uint64_t;
+
+/// By one thread, before the cluster's blocks meet for the first time.
+__device__ inline void letter_box_init(letter_box* box) {
 #if __CUDA_ARCH__ >= 900
-  std::uint32_t there;
-  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
-               : "=r"(there)
-               : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(here))), "r"(rank));
-  asm volatile("st.shared::cluster.f64 [%0], %1;" ::"r"(there), "d"(value) : "memory");
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(
+                   static_cast<std::uint32_t>(__cvta_generic_to_shared(box)))
+               : "memory");
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
+}
+
+/// Of the present phase, once in each. Letters may have come before.
+__device__ inline void expect_letters(letter_box* box, unsigned bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
+                   static_cast<std::uint32_t>(__cvta_generic_to_shared(box))),
+               "r"(bytes)
+               : "memory");
+#endif
+}
+
+/// Begins to store to the place in another block's shared memory that `here` has in this block's; it is seen
+/// by who has waited at that block's letter box.
+__device__ inline void send_letter(double* here, letter_box* box, int rank, double value) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "{\n"
+      ".reg .b32 there, box;\n"
+      "mapa.shared::cluster.u32 there, %0, %2;\n"
+      "mapa.shared::cluster.u32 box, %1, %2;\n"
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.f64 [there], %3, [box];\n"
+      "}\n" ::"r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(here))),
+      "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(box))), "r"(rank), "d"(value)
+      : "memory");
 #else
   *here = value;
+#endif
+}
+
+/// Until the phase of this parity (0 for the first) has ended.
+__device__ inline void wait_for_letters(letter_box* box, unsigned parity) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+      "@done bra over;\n"
+      "bra again;\n"
+      "over:\n"
+      "}\n" ::"r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(box))),
+      "r"(parity)
+      : "memory");
 #endif
 }
 

@@ -47,6 +47,7 @@ struct panel_memory {
   double of_warps[kinds][warps][most_width];
   double inbox[2][kinds][most_cluster]
               [most_width];  // of this panel, and of the one before or after
+  letter_box arrived[2];     // likewise
   double v[most_width], d[most_width], hg[most_width];  // each of one thread alone
   double a[most_width], b[most_width], weights[most_width];
   column_sums facts[most_width];
@@ -75,15 +76,15 @@ struct row_copies {
   index_t row_step;      ///< in elements, from one of its rows to the next
   int rows;              ///< how many of them exist
   index_t column;        ///< the first of its columns in the panel that is copied now
-  index_t panel_step;    ///< in columns
-  index_t panel_begin;   ///< the panel's first column
+  int panel_step;        ///< in columns
+  int in_panel;          ///< of `column`
   int column_step;
   int next_row = 0;
   int next_slot = 0;
 
   /// One slot, and one group of copies: also where nothing is left to copy.
   __device__ void copy_next() {
-    if (next_row < rows && panel_begin < x.columns) {
+    if (next_row < rows && column - in_panel < x.columns) {
       const T* const from = row + next_row * row_step + column;
       row_vector<T>& to = slots[next_slot * dense_panel_threads];
       if constexpr (Aligned) {
@@ -103,7 +104,6 @@ struct row_copies {
     next_slot = next_slot + 1 == Slots ? 0 : next_slot + 1;
     if (++next_row < dense_slots_per_panel) return;
     next_row = 0;
-    panel_begin += panel_step;
     column += panel_step;
   }
 };
@@ -177,16 +177,16 @@ __global__ void __launch_bounds__(dense_panel_threads, 1)
                                        .row_step = row_lanes * x.stride,
                                        .rows = my_rows,
                                        .column = first_panel * width + my_column,
-                                       .panel_step = index_t{walk.clusters} * width,
-                                       .panel_begin = first_panel * width,
+                                       .panel_step = walk.clusters * width,
+                                       .in_panel = my_column,
                                        .column_step = column_step};
   for (int s = 0; s < slots; ++s) copies.copy_next();
   if (thread < memory_type::most_width) memory.facts[thread] = {};
 
   double dots[per_panel] = {};
   double my_terms = 0;
-  int base = 0;    // the slot of this panel's first row
-  int parity = 0;  // of the panel
+  int base = 0;  // the slot of this panel's first row
+  unsigned turn = 0;
   const auto slot = [&](int from, int s) -> const row_vector<T>& {
     const int at = from + s < slots ? from + s : from + s - slots;
     return my_slots[at * dense_panel_threads];
@@ -197,11 +197,16 @@ __global__ void __launch_bounds__(dense_panel_threads, 1)
     async_copy_wait<slots - 1 - S>();
     if (S < my_rows) sums.add(slot(base, S));
   });
-  // No block stores into another before that one runs.
+  // No block sends to another before that one runs.
+  if (thread < 2) letter_box_init(&memory.arrived[thread]);
   cluster_arrive();
   cluster_wait();
 
   for (index_t panel = first_panel; panel < walk.panels; panel += walk.clusters) {
+    const unsigned parity = turn % 2;
+    if (thread == 0)
+      expect_letters(&memory.arrived[parity],
+                     static_cast<unsigned>(walk.cluster * kinds * width) * sizeof(double));
     // What the panel's columns need besides, long before it is needed.
     const index_t j = panel * width + thread;
     const bool finishes = thread < width && j < x.columns;
@@ -239,10 +244,10 @@ __global__ void __launch_bounds__(dense_panel_threads, 1)
 #pragma unroll
       for (int w = 0; w < memory_type::warps; ++w) part[w % 4] += memory.of_warps[kind][w][column];
       const double sum = (part[0] + part[1]) + (part[2] + part[3]);
+#pragma unroll 1
       for (int to = 0; to < walk.cluster; ++to)
-        store_to_rank(&memory.inbox[parity][kind][rank][column], to, sum);
+        send_letter(&memory.inbox[parity][kind][rank][column], &memory.arrived[parity], to, sum);
     }
-    cluster_arrive();
 
     // While the sums travel: the next panel's first rows.
     const int next_base = base + per_panel < slots ? base + per_panel : base + per_panel - slots;
@@ -251,7 +256,9 @@ __global__ void __launch_bounds__(dense_panel_threads, 1)
       async_copy_wait<slots - per_panel - 1 - S>();
       if (S < my_rows && panel + walk.clusters < walk.panels) next.add(slot(next_base, S));
     });
-    cluster_wait();
+    // A place is free again: who sends to it has had this block's letters of the panel in between, which it
+    // sends after it has read.
+    if (thread < width) wait_for_letters(&memory.arrived[parity], turn / 2 % 2);
 
     finished_column out;
     column_sums found;
@@ -295,7 +302,7 @@ __global__ void __launch_bounds__(dense_panel_threads, 1)
     }
     sums = next;
     base = next_base;
-    parity ^= 1;
+    ++turn;
   }
 
   // A row's columns lie in neighbouring lanes.

@@ -251,6 +251,13 @@ __device__ inline void wgmma_pin(float (&c)[N]) {
   for (int i = 0; i < N; ++i) asm volatile("" : "+f"(c[i])::"memory");
 }
 
+/// The same of the registers of an operand: they are ready before the products begin, and stay.
+template <int N>
+__device__ inline void wgmma_pin(std::uint32_t (&a)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; ++i) asm volatile("" : "+r"(a[i])::"memory");
+}
+
 #define DUALSFT_FLOATS_8(c, i)                                                                \
   "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3]), "+f"(c[i + 4]), "+f"(c[i + 5]), \
       "+f"(c[i + 6]), "+f"(c[i + 7])

@@ -66,6 +66,7 @@ __global__ void __launch_bounds__(masked_threads, 4)
 /// Cost of a step: limited by memory: 18 bytes per selected coordinate (26 with masters) and every
 /// 32-byte sector of theta (twice) and of the gradient that holds one. Asynchronous.
 /// Numerics: all in float; for float weights and gradients the bits of masked_adamw<float>.
+/// Determinism: each coordinate by itself; nothing depends on the order of threads.
 /// Source: as masked_adamw.
 template <class Weight = float>
 class device_masked_adamw : private detail::optimizer_core<adamw_rule<float>> {

@@ -47,6 +47,8 @@ struct attention_group : attention_warp<Plan> {
     for (int d = 0; d < steps; ++d) ldmatrix_x4(q[d], places.at(0, 2 * d));
     const auto k_at = box_descriptor(k);
     const auto tangent_q = box_descriptor(queries + Plan::query_bytes + group * (64 * 128));
+#pragma unroll
+    for (auto& step : q) wgmma_pin(step);
     pin(this->z);
     if constexpr (tangent) pin(this->rz);
     wgmma_fence();
@@ -62,6 +64,8 @@ struct attention_group : attention_warp<Plan> {
     wgmma_commit();
     if (group == 0) turn_arrive();
     wgmma_wait<0>();
+#pragma unroll
+    for (auto& step : q) wgmma_pin(step);
     pin(this->z);
     if constexpr (tangent) pin(this->rz);
   }
@@ -75,6 +79,14 @@ struct attention_group : attention_warp<Plan> {
       if constexpr (tangent) warp::pack(x[k], this->rz, k);
     }
     const auto v_at = transposed_descriptor(v, Plan::keys * 128);
+    const auto pin_operands = [&] {
+#pragma unroll
+      for (auto& step : e) wgmma_pin(step[0]);
+      if constexpr (tangent)
+#pragma unroll
+        for (auto& step : x) wgmma_pin(step[0]);
+    };
+    pin_operands();
     pin(this->o);
     if constexpr (tangent) pin(this->u);
     wgmma_fence();
@@ -89,6 +101,7 @@ struct attention_group : attention_warp<Plan> {
     }
     wgmma_commit();
     wgmma_wait<0>();
+    pin_operands();
     pin(this->o);
     if constexpr (tangent) pin(this->u);
   }

@@ -255,7 +255,7 @@ template <head_norm Norm, class T, class W, class Position>
 void launch_turn(const char* function, const exec::cuda& policy,
                  const turn_task<T, W, Position>& task) {
   using dualsft::detail::launch;
-  if (task.pieces == 0) return;
+  if (task.pieces == 0 || task.half == 0) return;
   const index_t packs = task.half / pack<T>;
   if (task.in_packs() && packs <= 32) {
     const int lane_bits = std::bit_width(static_cast<unsigned>(packs) - 1);

@@ -25,9 +25,74 @@ inline void cluster_arrive() {
 inline void cluster_wait() {
   played::block::running().cluster_wait();
 }
-inline void store_to_rank(double* here, int rank, double value) {
-  std::memcpy(played::in_shared_memory_of(static_cast<std::size_t>(rank), here), &value,
-              sizeof(value));
+
+/// What the bits of a letter_box mean here. Letters arrive late and in any order, while somebody waits; until
+/// then their place holds NaNs.
+using letter_box = std::uint64_t;
+struct played_letter_box {
+  std::int32_t bytes;  // still to come; less than 0 if they came before they were expected
+  std::uint16_t pending, phase;
+};
+struct played_letter {
+  double* here;
+  letter_box* box;
+  std::size_t rank;
+  double value;
+
+  static std::vector<played_letter>& under_way() {
+    static std::vector<played_letter> all;
+    return all;
+  }
+};
+template <class Change>
+void change_letter_box(void* box, const Change& how) {
+  played_letter_box state;
+  std::memcpy(&state, box, sizeof state);
+  how(state);
+  if (state.pending == 0 && state.bytes == 0) {
+    state.phase ^= 1;
+    state.pending = 1;
+  }
+  std::memcpy(box, &state, sizeof state);
+  played::block::running().note_progress();
+}
+
+inline void letter_box_init(letter_box* box) {
+  const played_letter_box fresh{0, 1, 0};
+  static_assert(sizeof fresh == sizeof *box);
+  std::memcpy(box, &fresh, sizeof fresh);
+  played_letter::under_way().clear();  // of a launch that failed
+}
+inline void expect_letters(letter_box* box, unsigned bytes) {
+  change_letter_box(box, [&](played_letter_box& state) {
+    if (state.pending == 0) throw std::logic_error("expect_letters: twice in one phase");
+    state.bytes += static_cast<std::int32_t>(bytes);
+    state.pending = 0;
+  });
+}
+inline void send_letter(double* here, letter_box* box, int rank, double value) {
+  const auto to = static_cast<std::size_t>(rank);
+  std::memset(played::in_shared_memory_of(to, here), 0xff, sizeof value);
+  played_letter::under_way().push_back({here, box, to, value});
+}
+inline void wait_for_letters(letter_box* box, unsigned parity) {
+  static std::uint32_t dice = 1;
+  for (;;) {
+    played_letter_box state;
+    std::memcpy(&state, box, sizeof state);
+    if (state.phase != parity) return;
+    std::vector<played_letter>& all = played_letter::under_way();
+    if (!all.empty()) {
+      dice = dice * 1664525u + 1013904223u;
+      const std::size_t which = (dice >> 8) % all.size();
+      const played_letter one = all[which];
+      all.erase(all.begin() + static_cast<std::ptrdiff_t>(which));
+      std::memcpy(played::in_shared_memory_of(one.rank, one.here), &one.value, sizeof one.value);
+      change_letter_box(played::in_shared_memory_of(one.rank, one.box),
+                        [](played_letter_box& to) { to.bytes -= sizeof(double); });
+    }
+    played::yield();
+  }
 }
 
 struct played_copy {

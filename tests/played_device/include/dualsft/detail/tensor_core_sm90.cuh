@@ -302,8 +302,8 @@ void wgmma_wait() {
     own.groups.pop_front();
   }
 }
-template <int N>
-void wgmma_pin(float (&)[N]) {}
+template <class T, int N>
+void wgmma_pin(T (&)[N]) {}
 
 template <Storage16 T, int Sums>
 void wgmma(float (&c)[Sums], std::uint64_t a, std::uint64_t b, int add) {
