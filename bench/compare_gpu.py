@@ -6,13 +6,27 @@
 
 Each baseline is timed by events with a cold second-level cache, and beside it, round by round, a copy
 and a bf16 product of the same process, so that ratios are of one moment. One that fails leaves its error
-instead of a time; the file is whole after each. Needs nothing but PyTorch.
+instead of a time; the file is whole after each. `beside` in a result names the benchmark of ours that does
+the same work; bench/gpu_table.py puts the two side by side. Needs nothing but PyTorch.
+
+Where liger_kernel can be imported (the calls are 0.8.5's), its distillation losses are timed too, gradients
+included, each as KL(teacher || student), which is ours with equal weights; where it cannot, they are left out
+and the results say so:
+
+    liger_kernel.transformers.LigerKLDIVLoss(reduction="batchmean")(log_p, q)
+    liger_kernel.transformers.LigerFusedLinearJSD(jsd_beta=0.0, temperature=2.0)(
+        student_input, student_weight, teacher_input, teacher_weight, None)
+    liger_kernel.chunked_loss.LigerFusedLinearJSDLoss(
+        weight_hard_loss=0.0, weight_soft_loss=1.0, beta=0.0, temperature=2.0)(
+        student_input, student_weight, teacher_input, teacher_weight, true_labels)
 
 Environment: COMPARE_SECONDS (default 130): what is not begun by then is left out, and says so.
 DUALSFT_BENCH_SMALL: small sizes, on the processor where there is no device: a test of this script.
 """
 
 import gc
+import importlib
+import importlib.metadata
 import json
 import math
 import os
@@ -215,65 +229,155 @@ def distillation_loss(student, teacher, temperature):
     return (weight.detach() * divergence).sum() * temperature ** 2 / TOKENS
 
 
-def distillation(compiled):
-    temperature = 2.0
-    student = torch.randn(TOKENS, VOCABULARY, device=device).bfloat16().requires_grad_()
-    teacher = torch.randn(TOKENS, VOCABULARY, device=device).bfloat16()
-    loss = torch.compile(distillation_loss) if compiled else distillation_loss
-    rows = TOKENS
+def in_pieces(gradient_of, rows):
+    """Calls gradient_of(begin, end) for as many rows at once as memory allows, halved until it does.
 
-    def work():
-        grads = []
-        for begin in range(0, TOKENS, rows):
-            part = student[begin:begin + rows].detach().requires_grad_()
-            grads += torch.autograd.grad(loss(part, teacher[begin:begin + rows], temperature), part)
-        return grads
-
+    :returns: work that does so, the first rows' gradient, how many rows
+    """
+    at_once = rows
     while True:
         try:
-            gradient = work()[0]
+            first = gradient_of(0, at_once)
             break
         except torch.OutOfMemoryError:
-            rows //= 2
+            at_once //= 2
             torch.cuda.empty_cache()
-            if rows < 256:
+            if at_once < 256:
                 raise
-    x, y = student[0].detach().float() / temperature, teacher[0].float() / temperature
+
+    def work():
+        return [gradient_of(begin, begin + at_once) for begin in range(0, rows, at_once)]
+
+    return work, first, at_once
+
+
+def distillation(compiled):
+    temperature = 2.0
+    student = torch.randn(TOKENS, VOCABULARY, device=device).bfloat16()
+    teacher = torch.randn(TOKENS, VOCABULARY, device=device).bfloat16()
+    loss = torch.compile(distillation_loss) if compiled else distillation_loss
+
+    def gradient_of(begin, end):
+        part = student[begin:end].detach().requires_grad_()
+        return torch.autograd.grad(loss(part, teacher[begin:end], temperature), part)[0]
+
+    work, gradient, rows = in_pieces(gradient_of, TOKENS)
+    x, y = student[0].float() / temperature, teacher[0].float() / temperature
     p, q = x.softmax(0), y.softmax(0)
     weight = 1 + (q * q.log()).sum() / math.log(VOCABULARY)
     right = (weight * temperature / TOKENS * (p - q)).float()
     assert float((gradient[0].float() - right).abs().max()) <= 0.02 * float(right.abs().max())
+    del gradient
     out = measure(work, bytes=6 * TOKENS * VOCABULARY, rounds=5)  # both read once, one written
     out["rows_at_once"] = rows
     return out
 
 
-def attention_inputs(tangents):
-    batch, heads, kv, length, size = pick((8, 24, 8, 1024, 128), (2, 4, 2, 16, 8))
-    shapes = [(batch, heads, length, size)] + [(batch, heads, length, size)] * 2
-    make = lambda: tuple(torch.randn(s, device=device).bfloat16() for s in shapes)
-    operations = 4 * size * heads * batch * (length * (length + 1) // 2)
-    return make(), make() if tangents else None, operations
+# ---- Liger-Kernel ---------------------------------------------------------------------------------
 
 
-def sdpa(backend):
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    (q, k, v), _, operations = attention_inputs(False)
-    with sdpa_kernel(getattr(SDPBackend, backend)):
-        return measure(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True),
-                       operations=operations)
+class LeftOut(Exception):
+    pass
 
 
-def sdpa_with_tangents():
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    values, rates, operations = attention_inputs(True)
+def liger(module, name):
+    try:
+        return getattr(importlib.import_module("liger_kernel." + module), name)
+    except Exception as error:  # whatever its import says
+        raise LeftOut(f"no liger_kernel here ({type(error).__name__}: {error})") from error
+
+
+def liger_divergence():
+    """From logits, as ours: the soft-maxima that it wants are part of the work."""
+    loss = liger("transformers", "LigerKLDIVLoss")(reduction="batchmean")
+    rows, classes = pick(16384, 24), pick(131_072, 300)
+    student, teacher = (torch.randn(rows, classes, device=device) for _ in range(2))
+
+    def gradient_of(begin, end):
+        part = student[begin:end].detach().requires_grad_()
+        return torch.autograd.grad(loss(part.log_softmax(-1), teacher[begin:end].softmax(-1)), part)[0]
+
+    work, gradient, at_once = in_pieces(gradient_of, rows)
+    right = (student[0].softmax(0) - teacher[0].softmax(0)) / at_once
+    assert float((gradient[0] - right).abs().max()) <= 1e-3 * float(right.abs().max())
+    del gradient
+    out = measure(work, bytes=12 * rows * classes, rounds=5)
+    out["rows_at_once"] = at_once
+    return out
+
+
+def liger_through_head(module, name, options, width, teacher_width, labels):
+    """Both gradients, of the hidden states and of the head; the latter is summed in bf16, its default."""
+    loss = liger(module, name)(temperature=2.0, **options)
+
+    def pair(columns):
+        return (torch.randn(TOKENS, columns, device=device).bfloat16(),
+                (torch.randn(VOCABULARY, columns, device=device) / math.sqrt(columns)).bfloat16())
+
+    (x, w), (y, u) = pair(width), pair(teacher_width)
+    for each in (x, w):
+        each.requires_grad_()
 
     def work():
-        return torch.func.jvp(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
-                              values, rates)
+        return torch.autograd.grad(loss(x, w, y, u, labels), (x, w))
 
-    with sdpa_kernel(SDPBackend.MATH):
-        return measure(work, operations=3 * operations, rounds=5)
+    row = work()[0][0].float()
+    p = (x[0] @ w.T).float().div(2).softmax(0)
+    q = (y[0] @ u.T).float().div(2).softmax(0)
+    right = ((p - q) / (2 * TOKENS) @ w.float()).detach()
+    assert float((row - right).abs().max()) <= 0.1 * float(right.abs().max())
+    return measure(work, operations=2 * TOKENS * VOCABULARY * (teacher_width + 3 * width), rounds=3)
+
+
+def liger_fused_linear_jsd():
+    width = pick(4096, 32)
+    return liger_through_head("transformers", "LigerFusedLinearJSD", {"jsd_beta": 0.0}, width, width,
+                              None)
+
+
+def liger_chunked_jsd():
+    labels = torch.zeros(TOKENS, dtype=torch.long, device=device)  # hard labels weigh nothing
+    return liger_through_head(
+        "chunked_loss", "LigerFusedLinearJSDLoss",
+        {"weight_hard_loss": 0.0, "weight_soft_loss": 1.0, "beta": 0.0},
+        pick(2048, 16), pick(4096, 32), labels)
+
+
+# ---- attention and other tangents -----------------------------------------------------------------
+
+
+def attention(backend, tangents=False):
+    """Ours has 8 heads of keys and values for 24 of queries. Where a PyTorch or a backend does not take
+    that (enable_gqa), keys and values are repeated before the clock starts."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    batch, heads, kv, length, size = pick((8, 24, 8, 1024, 128), (2, 4, 2, 16, 8))
+    make = lambda h: torch.randn(batch, h, length, size, device=device).bfloat16()
+    values, rates = ((make(heads), make(kv), make(kv)) for _ in range(2))
+    operations = 4 * size * heads * batch * (length * (length + 1) // 2)
+    grouped = {"enable_gqa": True}
+    taken = f"{kv}, enable_gqa"
+
+    def call(q, k, v):
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, **grouped)
+
+    def work():
+        return torch.func.jvp(call, values, rates) if tangents else (call(*values),)
+
+    with sdpa_kernel(getattr(SDPBackend, backend)):
+        try:
+            out = work()[0]
+        except (RuntimeError, TypeError) as error:
+            grouped = {}
+            taken = f"{heads}, repeated: {str(error).splitlines()[0][:80]}"
+            values, rates = (tuple(x.repeat_interleave(heads // x.shape[1], 1) for x in each)
+                             for each in (values, rates))
+            out = work()[0]
+        q, k, v = (x[0, -1].float() for x in values)
+        right = (q[-1] @ k.T / math.sqrt(size)).softmax(0) @ v
+        assert float((out[0, -1, -1].float() - right).abs().max()) <= 0.02
+        found = measure(work, operations=(3 if tangents else 1) * operations,
+                        rounds=5 if tangents else 10)
+    return found | {"kv_heads": taken}
 
 
 def rms_norm_with_tangents():
@@ -298,41 +402,63 @@ def product(inputs, outputs):
 
 
 def baselines():
-    yield "copy", lambda: measure(limits.copy, bytes=limits.bytes)
-    yield "bf16 product 8192^3", lambda: measure(limits.product, operations=limits.operations)
-    yield "accumulate bf16 into f32 (add_), d", lambda: accumulate(torch.bfloat16)
-    yield "accumulate f32 into f32 (add_), d", lambda: accumulate(torch.float32)
-    for n in (1 << 20, 1 << 24, 1 << 28, D):
-        yield f"topk 5 % of f32, n = {n}", lambda n=n: topk(pick(n, 1000))
-    yield "dense scores 4096 x 1e6 f32, sum(0) and matvec", dense_scores
-    yield ("fused AdamW, dense, bf16 state, 547e6 parameters",
+    """Name, the benchmark of ours that does the same work, and what measures it."""
+    yield "copy", None, lambda: measure(limits.copy, bytes=limits.bytes)
+    yield "bf16 product 8192^3", None, lambda: measure(limits.product, operations=limits.operations)
+    for dtype, name in ((torch.bfloat16, "bf16"), (torch.float32, "f32")):
+        yield (f"PyTorch add_ of {name} to f32", f"accumulate/{name}/n:3212749824",
+               lambda t=dtype: accumulate(t))
+    for n, ours in ((1 << 20, "topk/normal/value/n:1048576"), (1 << 24, "topk/normal/value/n:16777216"),
+                    (1 << 28, "topk/normal/value/n:268435456"),
+                    (D, "topk/normal/value/beside_sorts/n:3212749824")):
+        yield "torch.topk, 5 %", ours, lambda n=n: topk(pick(n, 1000))
+    yield ("PyTorch sum(0), then matvec", "dense_scores/diagonal/sgd/f32/n:4096/d:1000000", dense_scores)
+    yield ("PyTorch fused AdamW, dense, bf16 state, 547e6 parameters", None,
            lambda: adamw(pick(547_000_000, 1000), torch.bfloat16, 8))
-    yield "fused AdamW, dense, bf16 state, d", lambda: adamw(D, torch.bfloat16, 28)
-    yield "fused AdamW, dense, f32 state, d", lambda: adamw(D, torch.float32, 28)
-    yield "masked AdamW 5 % of d by indexing, bf16 weights", masked_adamw_by_indexing
+    yield ("PyTorch fused AdamW, dense, bf16 weights and state", "masked_adamw/bf16/d:3212749824",
+           lambda: adamw(D, torch.bfloat16, 28))
+    yield ("PyTorch fused AdamW, dense, f32 weights and state",
+           "masked_adamw/bf16/masters/d:3212749824", lambda: adamw(D, torch.float32, 28))
+    yield ("PyTorch masked AdamW by indexing", "masked_adamw/bf16/d:3212749824",
+           masked_adamw_by_indexing)
     for model, shapes in (
-            ("Llama-3.2-3B", ((3072, 3072), (3072, 1024), (3072, 8192), (8192, 3072),
-                              (3072, 128256))),
-            ("Qwen2.5-7B", ((3584, 3584), (3584, 512), (3584, 18944), (18944, 3584),
-                            (3584, 152064)))):
-        for shape in shapes:
-            yield (f"bf16 product {model} {TOKENS} tokens {shape[0]} -> {shape[1]}",
+            ("llama3b", (("q_o", 3072, 3072), ("kv", 3072, 1024), ("gate_up", 3072, 8192),
+                         ("down", 8192, 3072), ("head", 3072, 128256))),
+            ("qwen7b", (("q", 3584, 3584), ("kv", 3584, 512), ("gate_up", 3584, 18944),
+                        ("down", 18944, 3584), ("head", 3584, 152064)))):
+        for layer, *shape in shapes:
+            yield ("PyTorch bf16 product alone, a part of the work",
+                   f"ghost_scores/{model}/{layer}/bf16/tokens:8192",
                    lambda s=shape: product(*pick(s, (16, 24))))
-    yield "attention 8 x 1024, 24 heads of 128, flash", lambda: sdpa("FLASH_ATTENTION")
-    yield "attention 8 x 1024, 24 heads of 128, cuDNN", lambda: sdpa("CUDNN_ATTENTION")
-    yield "attention 8 x 1024, 24 heads of 128, math", lambda: sdpa("MATH")
-    yield "attention with tangents (torch.func.jvp, math)", sdpa_with_tangents
-    yield "RMSNorm with tangents (torch.func.jvp), 8192 x 3072", rms_norm_with_tangents
-    yield "SwiGLU with tangents (torch.func.jvp), 8192 x 8192", swiglu_with_tangents
-    yield "distillation KL and gradient 8192 x 128256 bf16, eager", lambda: distillation(False)
-    yield "the same, torch.compile", lambda: distillation(True)
+    for backend, name in (("FLASH_ATTENTION", "flash"), ("CUDNN_ATTENTION", "cuDNN"), ("MATH", "math")):
+        yield (f"PyTorch attention, {name}", "attention/forward/bf16/llama_3.2_3b/8x1024",
+               lambda b=backend: attention(b))
+    yield ("PyTorch attention with tangents (torch.func.jvp, math)",
+           "attention/tangent/bf16/llama_3.2_3b/8x1024", lambda: attention("MATH", tangents=True))
+    yield ("PyTorch RMSNorm with tangents (torch.func.jvp)", "tangents/norm/llama_3b",
+           rms_norm_with_tangents)
+    yield ("PyTorch SwiGLU with tangents (torch.func.jvp)", "tangents/silu_gate/llama_3b",
+           swiglu_with_tangents)
+    for compiled, name in ((False, "eager"), (True, "torch.compile")):
+        yield (f"PyTorch distillation KL and gradient, {name}", "cwsd/bf16_applied/rows:8192/V:128256",
+               lambda c=compiled: distillation(c))
+    yield ("Liger-Kernel kl_div and gradient, from logits", "cwsd/f32_divergence/rows:16384/V:131072",
+           liger_divergence)
+    head = "cwsd_through_head/bf16/rows:8192/H:"
+    yield ("Liger-Kernel fused_linear_jsd, KL", head + "4096/workspace_MB:512", liger_fused_linear_jsd)
+    yield ("Liger-Kernel chunked distill_jsd, KL", head + "2048/H_teacher:4096/workspace_MB:512",
+           liger_chunked_jsd)
 
 
 # ---- the run --------------------------------------------------------------------------------------
 
 
 def context():
-    out = {"torch": torch.__version__, "cuda": torch.version.cuda,
+    try:
+        liger_version = importlib.metadata.version("liger-kernel")
+    except importlib.metadata.PackageNotFoundError:
+        liger_version = "none"
+    out = {"torch": torch.__version__, "cuda": torch.version.cuda, "liger_kernel": liger_version,
            "driver": os.environ.get("DUALSFT_DRIVER", ""),
            "commit": os.environ.get("DUALSFT_COMMIT", ""),
            "clocks": os.environ.get("DUALSFT_CLOCKS", "")}
@@ -349,13 +475,15 @@ def context():
 def main():
     path = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "docs/results/gpu_pytorch.json")
     results = {"context": context(), "baselines": []}
-    for name, body in baselines():
-        row = {"name": name}
+    for name, beside, body in baselines():
+        row = {"name": name} | ({"beside": beside} if beside else {})
         if time.monotonic() - began > seconds:
             row["error"] = f"not run: {seconds:.0f} s were over"
         else:
             try:
                 row |= body()
+            except LeftOut as error:
+                row["error"] = f"left out: {error}"
             except Exception as error:  # whatever PyTorch says is the result
                 row["error"] = f"{type(error).__name__}: {error}"
                 if not isinstance(error, torch.OutOfMemoryError):

@@ -8,6 +8,7 @@
 // Linear maps: stacked_rows is [x; dx] W^T and then x P^T added; side_by_side is x W^T and
 // [x | dx] [P | W]^T, which rounds the tangent once; stacked_weights is x [W; P]^T and then dx W^T
 // added.
+#include <algorithm>
 #include <cmath>
 #include <dualsft/llm/nll_tangents.cuh>
 #include <dualsft/llm/tangents.cuh>
@@ -24,14 +25,37 @@ using namespace dualsft::llm;
 using T = bfloat16;
 using dualsft::detail::device_array;
 
+double to_double(T x) {
+  return static_cast<double>(to_float(x));
+}
+
+std::vector<double> row_of(const exec::cuda& policy,
+                           const matrix_view<const T, device_space>& matrix, index_t i) {
+  std::vector<T> from(static_cast<std::size_t>(matrix.cols()));
+  dualsft::detail::cuda_check(
+      cudaMemcpyAsync(from.data(), matrix.data() + i * matrix.row_stride(), from.size() * sizeof(T),
+                      cudaMemcpyDeviceToHost, policy.stream),
+      "bench");
+  dualsft::detail::cuda_check(cudaStreamSynchronize(policy.stream), "bench");
+  std::vector<double> out;
+  for (const T x : from) out.push_back(to_double(x));
+  return out;
+}
+
+/// Tokens that are looked at.
+std::vector<index_t> some_of(index_t tokens) {
+  return bench::few(tokens, 4);
+}
+
 /// Values above tangents.
 struct rows {
   index_t count, cols;
+  bench::drawn numbers;
   device_array<T> data;
 
   rows(const exec::cuda& policy, index_t n, index_t width, std::uint64_t seed)
-      : count(n), cols(width), data(policy, 2 * n * width) {
-    bench::fill(policy, data.view(), {bench::spread::normal, seed});
+      : count(n), cols(width), numbers{bench::spread::normal, seed}, data(policy, 2 * n * width) {
+    bench::fill(policy, data.view(), numbers);
   }
   tangent_rows<T> view() const {
     return stacked(matrix_view<T, device_space>(data.data(), 2 * count, cols));
@@ -41,16 +65,10 @@ struct rows {
   }
   /// Row t of the values, t + count of the tangents.
   std::vector<double> row(const exec::cuda& policy, index_t t) const {
-    std::vector<T> from(static_cast<std::size_t>(cols));
-    dualsft::detail::cuda_check(
-        cudaMemcpyAsync(from.data(), data.data() + t * cols, from.size() * sizeof(T),
-                        cudaMemcpyDeviceToHost, policy.stream),
-        "bench");
-    dualsft::detail::cuda_check(cudaStreamSynchronize(policy.stream), "bench");
-    std::vector<double> out;
-    for (const T x : from) out.push_back(static_cast<double>(to_float(x)));
-    return out;
+    return row_of(policy, {data.data(), 2 * count, cols}, t);
   }
+  /// What it was filled with.
+  double drawn(index_t t, index_t i) const { return to_double(to_bfloat16(numbers(t * cols + i))); }
 };
 
 /// As one rounding to bf16 and some of float leave it.
@@ -71,6 +89,19 @@ void finish(benchmark::State& state, double bytes, const std::function<void(inde
 
 // ---- norms -------------------------------------------------------------------------------------
 
+/// One head's norm by its definition in double.
+std::vector<llm::detail::value_tangent<double>> normed_head(const double* x, const double* dx,
+                                                            const std::vector<double>& scale,
+                                                            const std::vector<double>& rate) {
+  llm::detail::norm_sums<double> sums;
+  for (std::size_t i = 0; i < scale.size(); ++i) sums.add(x[i], dx[i]);
+  const llm::detail::norm_factors<double> factors(sums, static_cast<index_t>(scale.size()), 1e-6);
+  std::vector<llm::detail::value_tangent<double>> out;
+  for (std::size_t i = 0; i < scale.size(); ++i)
+    out.push_back(factors(x[i], dx[i], scale[i], rate[i]));
+  return out;
+}
+
 enum class with { nothing, residual };
 
 void norms(benchmark::State& state, index_t tokens, index_t heads, index_t width, with what) {
@@ -87,20 +118,20 @@ void norms(benchmark::State& state, index_t tokens, index_t heads, index_t width
       norm_tangent<T>(policy, norm, x.view(), y.view());
   };
   once(0);
-  const rows& normed = what == with::residual ? h : x;
-  const std::vector<double> a = normed.row(policy, tokens - 1),
-                            da = normed.row(policy, 2 * tokens - 1);
-  const std::vector<double> b = y.row(policy, tokens - 1), db = y.row(policy, 2 * tokens - 1);
   const std::vector<double> scale = w.row(policy, 0), rate = w.row(policy, 1);
   bool right = true;
-  for (std::size_t begin = 0; begin < a.size(); begin += scale.size()) {
-    llm::detail::norm_sums<double> sums;
-    for (std::size_t i = 0; i < scale.size(); ++i) sums.add(a[begin + i], da[begin + i]);
-    const llm::detail::norm_factors<double> factors(sums, width, 1e-6);
-    for (std::size_t i = 0; i < scale.size(); ++i) {
-      const auto wanted = factors(a[begin + i], da[begin + i], scale[i], rate[i]);
-      right = right && is_near(b[begin + i], wanted.value, 10) &&
-              is_near(db[begin + i], wanted.tangent, 10);
+  for (const index_t t : some_of(tokens)) {
+    const rows& normed = what == with::residual ? h : x;
+    const std::vector<double> a = normed.row(policy, t), da = normed.row(policy, tokens + t);
+    for (index_t i = 0; what == with::residual && i < cols; ++i)
+      right = right && is_near(a[i], h.drawn(t, i) + x.drawn(t, i), 0) &&
+              is_near(da[i], h.drawn(tokens + t, i) + x.drawn(tokens + t, i), 0);
+    const std::vector<double> b = y.row(policy, t), db = y.row(policy, tokens + t);
+    for (std::size_t begin = 0; begin < a.size(); begin += scale.size()) {
+      const auto wanted = normed_head(&a[begin], &da[begin], scale, rate);
+      for (std::size_t i = 0; i < scale.size(); ++i)
+        right = right && is_near(b[begin + i], wanted[i].value, 10) &&
+                is_near(db[begin + i], wanted[i].tangent, 10);
     }
   }
   if (!bench::check(state, right, "a norm differs from the definition")) return;
@@ -115,14 +146,16 @@ void gates(benchmark::State& state, gate_activation kind, index_t tokens, index_
   const rows g(policy, tokens, cols, 1), u(policy, tokens, cols, 2), m(policy, tokens, cols, 3);
   const auto once = [&](index_t) { gate_tangent<T>(policy, kind, g.view(), u.view(), m.view()); };
   once(0);
-  const std::vector<double> z = g.row(policy, tokens - 1), dz = g.row(policy, 2 * tokens - 1);
-  const std::vector<double> v = u.row(policy, tokens - 1), dv = u.row(policy, 2 * tokens - 1);
-  const std::vector<double> found = m.row(policy, tokens - 1),
-                            tangent = m.row(policy, 2 * tokens - 1);
   bool right = true;
-  for (std::size_t i = 0; i < z.size(); ++i) {
-    const auto wanted = llm::detail::gated(kind, z[i], dz[i], v[i], dv[i]);
-    right = right && is_near(found[i], wanted.value, 10) && is_near(tangent[i], wanted.tangent, 10);
+  for (const index_t t : some_of(tokens)) {
+    const std::vector<double> z = g.row(policy, t), dz = g.row(policy, tokens + t);
+    const std::vector<double> v = u.row(policy, t), dv = u.row(policy, tokens + t);
+    const std::vector<double> found = m.row(policy, t), tangent = m.row(policy, tokens + t);
+    for (std::size_t i = 0; i < z.size(); ++i) {
+      const auto wanted = llm::detail::gated(kind, z[i], dz[i], v[i], dv[i]);
+      right =
+          right && is_near(found[i], wanted.value, 10) && is_near(tangent[i], wanted.tangent, 10);
+    }
   }
   if (!bench::check(state, right, "a gate differs from the definition")) return;
   finish(state, 3 * bytes_of(2 * tokens * cols), once);
@@ -159,15 +192,32 @@ void rotations(benchmark::State& state, index_t tokens, index_t heads, index_t h
     else
       turn_tangent<T>(policy, rotation, x.view(), y.view());
   };
-  turn_tangent<T>(policy, rotation, x.view(), y.view());
-  const std::vector<double> a = x.row(policy, tokens - 1), b = y.row(policy, tokens - 1);
+  once(0);
+  const std::vector<double> scale = w.row(policy, 0), rate = w.row(policy, 1);
+  const auto size = static_cast<std::size_t>(head_size);
   bool right = true;
-  for (std::size_t k = 0; k < static_cast<std::size_t>(half); ++k) {
-    const std::size_t place = static_cast<std::size_t>((tokens - 1) * half) + k,
-                      other = k + static_cast<std::size_t>(half);
-    const llm::detail::turned<double> wanted(a[k], a[other], static_cast<double>(cosines[place]),
-                                             static_cast<double>(sines[place]));
-    right = right && is_near(b[k], wanted.a, 5) && is_near(b[other], wanted.b, 5);
+  for (const index_t t : some_of(tokens)) {
+    std::vector<double> a = x.row(policy, t), da = x.row(policy, tokens + t);
+    const std::vector<double> b = y.row(policy, t), db = y.row(policy, tokens + t);
+    for (std::size_t begin = 0; begin < a.size(); begin += size) {
+      if (how == normed::yes) {
+        const auto head = normed_head(&a[begin], &da[begin], scale, rate);
+        for (std::size_t i = 0; i < size; ++i) {
+          a[begin + i] = head[i].value;
+          da[begin + i] = head[i].tangent;
+        }
+      }
+      for (std::size_t k = begin; k < begin + size / 2; ++k) {
+        const std::size_t other = k + size / 2,
+                          place = static_cast<std::size_t>(t * half) + k - begin;
+        const auto cosine = static_cast<double>(cosines[place]);
+        const auto sine = static_cast<double>(sines[place]);
+        const llm::detail::turned<double> value(a[k], a[other], cosine, sine),
+            tangent(da[k], da[other], cosine, sine);
+        right = right && is_near(b[k], value.a, 5) && is_near(b[other], value.b, 5) &&
+                is_near(db[k], tangent.a, 10) && is_near(db[other], tangent.b, 10);
+      }
+    }
   }
   if (!bench::check(state, right, "a rotation differs from the definition")) return;
   const double tables = static_cast<double>(2 * tokens * half) * sizeof(float);
@@ -187,8 +237,12 @@ void embeddings(benchmark::State& state, index_t tokens, index_t vocabulary, ind
     embed_tangent<T>(policy, on_device.view(), table.view(), 1, h.view());
   };
   once(0);
-  const bool right = h.row(policy, tokens - 1) == table.row(policy, ids.back()) &&
-                     h.row(policy, 2 * tokens - 1) == table.row(policy, vocabulary + ids.back());
+  bool right = true;
+  for (const index_t t : some_of(tokens)) {
+    const index_t id = ids[static_cast<std::size_t>(t)];
+    right = right && h.row(policy, t) == table.row(policy, id) &&
+            h.row(policy, tokens + t) == table.row(policy, vocabulary + id);
+  }
   if (!bench::check(state, right, "a row differs from the table's")) return;
   finish(state, 2 * bytes_of(2 * tokens * cols), once);
 }
@@ -199,7 +253,8 @@ void losses(benchmark::State& state, index_t tokens, index_t vocabulary, index_t
   const exec::cuda policy = bench::policy();
   if (!bench::fits(state, bytes_of(2 * tokens * vocabulary))) return;
   const rows z(policy, tokens, vocabulary, 1);
-  const std::vector<index_t> labels(static_cast<std::size_t>(tokens), 17);
+  std::vector<index_t> labels;
+  for (index_t t = 0; t < tokens; ++t) labels.push_back((17 + 31 * t) % vocabulary);
   const device_array<index_t> on_device(policy, std::span<const index_t>(labels));
   const device_array<double> nll(policy, tokens), rate(policy, tokens);
   nll_tangents<> sums(policy, tokens);
@@ -216,14 +271,20 @@ void losses(benchmark::State& state, index_t tokens, index_t vocabulary, index_t
     sums.finish(policy, nll.view(), rate.view());
   };
   once(0);
-  const std::vector<double> a = z.row(policy, tokens - 1), da = z.row(policy, 2 * tokens - 1);
-  double sum = 0, weighted = 0;
-  for (std::size_t v = 0; v < a.size(); ++v) {
-    sum += std::exp(a[v]);
-    weighted += std::exp(a[v]) * da[v];
+  const std::vector<double> losses = nll.to_host(), rates = rate.to_host();
+  bool right = true;
+  for (const index_t t : some_of(tokens)) {
+    const std::vector<double> a = z.row(policy, t), da = z.row(policy, tokens + t);
+    double sum = 0, weighted = 0;
+    for (std::size_t v = 0; v < a.size(); ++v) {
+      sum += std::exp(a[v]);
+      weighted += std::exp(a[v]) * da[v];
+    }
+    const auto at = static_cast<std::size_t>(t);
+    const std::size_t label = static_cast<std::size_t>(labels[at]);
+    right = right && std::fabs(losses[at] - (std::log(sum) - a[label])) < 1e-4 &&
+            std::fabs(rates[at] - (weighted / sum - da[label])) < 1e-4;
   }
-  const bool right = std::fabs(nll.to_host().back() - (std::log(sum) - a[17])) < 1e-4 &&
-                     std::fabs(rate.to_host().back() - (weighted / sum - da[17])) < 1e-4;
   if (!bench::check(state, right, "a loss differs from the definition")) return;
   finish(state, bytes_of(2 * tokens * vocabulary), once);
 }
@@ -253,20 +314,40 @@ void linear_maps(benchmark::State& state, way how, index_t tokens, index_t in, i
                   {.into = product_into::add});
   };
   once(0);
-  // The last output of the last token.
-  const auto read = [&](const matrix_view<const T, device_space>& m, index_t i, index_t j) {
-    return static_cast<double>(to_float(bench::read_at(policy, m.data() + i * m.row_stride(), j)));
+  // Eight tokens and eight outputs: 64 values and as many tangents.
+  struct both {
+    std::vector<double> first, second;
   };
-  double value = 0, tangent = 0, size = 0;
-  for (index_t i = 0; i < in; ++i) {
-    const double a = read(xs.values, tokens - 1, i), da = read(xs.tangents, tokens - 1, i);
-    const double w = read(map.weight, out - 1, i), p = read(map.rate, out - 1, i);
-    value += a * w;
-    tangent += da * w + a * p;
-    size += std::fabs(da * w) + std::fabs(a * p);
-  }
-  const bool right = is_near(read(ys.values, tokens - 1, out - 1), value, size) &&
-                     std::fabs(read(ys.tangents, tokens - 1, out - 1) - tangent) <= 0x1p-7 * size;
+  const auto rows_at = [&](const matrix_view<const T, device_space>& first,
+                           const matrix_view<const T, device_space>& second) {
+    std::vector<both> read;
+    for (const index_t i : bench::few(first.rows(), 8))
+      read.push_back({row_of(policy, first, i), row_of(policy, second, i)});
+    return read;
+  };
+  const std::vector<both> from = rows_at(xs.values, xs.tangents),
+                          by = rows_at(map.weight, map.rate), to = rows_at(ys.values, ys.tangents);
+  const std::vector<index_t> outputs = bench::few(out, 8);
+  bool right = true;
+  for (std::size_t t = 0; t < from.size(); ++t)
+    for (std::size_t o = 0; o < outputs.size(); ++o) {
+      double value = 0, value_size = 0, of_x = 0, of_w = 0, size = 0;
+      for (std::size_t i = 0; i < from[t].first.size(); ++i) {
+        const double a = from[t].first[i], da = from[t].second[i];
+        const double w = by[o].first[i], p = by[o].second[i];
+        value += a * w;
+        of_x += da * w;
+        of_w += a * p;
+        value_size += std::fabs(a * w);
+        size += std::fabs(da * w) + std::fabs(a * p);
+      }
+      // One of the tangent's products may have been rounded before the other was added.
+      const auto at = static_cast<std::size_t>(outputs[o]);
+      const double first = std::max(std::fabs(of_x), std::fabs(of_w));
+      const double rounding = 0x1p-8 * (first + std::fabs(of_x + of_w));
+      right = right && is_near(to[t].first[at], value, value_size) &&
+              std::fabs(to[t].second[at] - (of_x + of_w)) <= rounding + 1e-4 * size;
+    }
   if (!bench::check(state, right, "a product differs from the definition")) return;
   bench::device_timer timer(state);
   timer.computes(6.0 * static_cast<double>(tokens) * static_cast<double>(in) *

@@ -94,6 +94,18 @@ inline std::vector<index_t> places(index_t n) {
   return out;
 }
 
+/// Up to `count` of [0, n), where looking at one costs more: the ends, and others between.
+inline std::vector<index_t> few(index_t n, index_t count) {
+  std::vector<index_t> out;
+  for (index_t k = 0; k < std::min(n, count); ++k)
+    out.push_back(k < 2 ? k * (n - 1)
+                        : static_cast<index_t>(hash_of(static_cast<std::uint64_t>(k)) %
+                                               static_cast<std::uint64_t>(n)));
+  std::sort(out.begin(), out.end());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
+  return out;
+}
+
 /// One number of a device array.
 template <class T>
 T read_at(const exec::cuda& policy, const T* from, index_t i) {
