@@ -11,8 +11,12 @@
 /// vectorised, since the compiler may not reorder a sum of doubles by itself.
 ///
 /// Objects are passed by reference only: vector types in signatures change the ABI with -march.
-/// Before a short loop over registers: an array stays in registers only once its loop is unrolled.
-#if defined(__clang__)
+
+/// Before a short loop over registers: an array stays in registers only once its loop is unrolled. nvcc
+/// would warn of what it hands on.
+#if defined(__CUDACC__)
+#define DUALSFT_UNROLL
+#elif defined(__clang__)
 #define DUALSFT_UNROLL _Pragma("unroll")
 #elif defined(__GNUC__)
 #define DUALSFT_UNROLL _Pragma("GCC unroll 8")
