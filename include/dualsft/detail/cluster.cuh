@@ -10,7 +10,8 @@
 /// Clusters of blocks, which send to each other's shared memory, and copies into shared memory that
 /// run while their thread goes on. One small function each; the played device has a twin of this header.
 ///
-/// Source: PTX ISA, "barrier.cluster", "mapa", "st.async", "mbarrier", "cp.async". Before sm_90 a cluster is one block.
+/// Source: PTX ISA, "barrier.cluster", "mapa", "st.async", "mbarrier", "cp.async". Before sm_90 a cluster is
+/// one block, and there are no letters.
 namespace dualsft::detail {
 
 /// Which block of its cluster this is.
@@ -79,7 +80,7 @@ __device__ inline void send_letter(double* here, letter_box* box, int rank, doub
       "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(box))), "r"(rank), "d"(value)
       : "memory");
 #else
-  *here = value;
+  __trap();
 #endif
 }
 
