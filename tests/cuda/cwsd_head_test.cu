@@ -183,19 +183,12 @@ TEST_CASE("captured in a graph; the same bits again") {
   dw.fill_bytes(0);
   once();
   const std::vector<float> first = dx.to_host(), first_w = dw.to_host();
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t executable = nullptr;
-  REQUIRE(cudaStreamBeginCapture(policy.stream, cudaStreamCaptureModeGlobal) == cudaSuccess);
-  once();
-  REQUIRE(cudaStreamEndCapture(policy.stream, &graph) == cudaSuccess);
-  REQUIRE(cudaGraphInstantiate(&executable, graph, 0) == cudaSuccess);
+  const captured_graph graph(policy, once);
   dx.fill_bytes(0xff);
   dw.fill_bytes(0);
-  REQUIRE(cudaGraphLaunch(executable, policy.stream) == cudaSuccess);
+  graph.launch(policy);
   CHECK(first_difference(first, dx.to_host()) == -1);
   CHECK(first_difference(first_w, dw.to_host()) == -1);
-  cudaGraphExecDestroy(executable);
-  cudaGraphDestroy(graph);
 }
 
 TEST_CASE("what callers get wrong") {

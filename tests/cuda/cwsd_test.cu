@@ -299,20 +299,13 @@ TEST_CASE("two runs give the same bits, and a captured graph gives them too") {
   once();
   CHECK(first_difference(first, gradient.to_host()) == -1);
 
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t executable = nullptr;
-  REQUIRE(cudaStreamBeginCapture(policy.stream, cudaStreamCaptureModeGlobal) == cudaSuccess);
-  once();
-  REQUIRE(cudaStreamEndCapture(policy.stream, &graph) == cudaSuccess);
-  REQUIRE(cudaGraphInstantiate(&executable, graph, 0) == cudaSuccess);
+  const captured_graph graph(policy, once);
   for (int launch = 0; launch < 2; ++launch) {
     gradient.fill_bytes(0xff);
-    REQUIRE(cudaGraphLaunch(executable, policy.stream) == cudaSuccess);
+    graph.launch(policy);
     CHECK(first_difference(first, gradient.to_host()) == -1);
     CHECK(bits_of(anchors.to_host()[2].loss) == bits_of(first_anchor.loss));
   }
-  cudaGraphExecDestroy(executable);
-  cudaGraphDestroy(graph);
 }
 
 TEST_CASE("more than 2^31 logits") {

@@ -397,18 +397,9 @@ TEST_CASE("ghost scores: captured into a graph, launched twice") {
   };
   add();
   const auto once = scores.to_host();
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t executable = nullptr;
-  REQUIRE(cudaStreamBeginCapture(policy.stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
-  add();
-  REQUIRE(cudaStreamEndCapture(policy.stream, &graph) == cudaSuccess);
-  REQUIRE(cudaGraphInstantiate(&executable, graph, 0) == cudaSuccess);
-  for (int run = 0; run < 2; ++run)
-    REQUIRE(cudaGraphLaunch(executable, policy.stream) == cudaSuccess);
+  testing::replay_captured(policy, 2, add);
   const auto thrice = scores.to_host();
   for (std::size_t i = 0; i < once.size(); ++i) CHECK(thrice[i] == 3 * once[i]);
-  cudaGraphExecDestroy(executable);
-  cudaGraphDestroy(graph);
 }
 
 TEST_CASE("ghost scores: a thread whose first use of the device they are") {

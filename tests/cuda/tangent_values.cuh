@@ -147,17 +147,8 @@ template <class Work, class Read>
 void check_capture(const own_stream& stream, Work&& work, Read&& read) {
   work(stream.policy());
   const auto once = read();
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t executable = nullptr;
-  const exec::cuda policy = stream.policy();
-  REQUIRE(cudaStreamBeginCapture(policy.stream, cudaStreamCaptureModeGlobal) == cudaSuccess);
-  work(policy);
-  REQUIRE(cudaStreamEndCapture(policy.stream, &graph) == cudaSuccess);
-  REQUIRE(cudaGraphInstantiate(&executable, graph, 0) == cudaSuccess);
-  REQUIRE(cudaGraphLaunch(executable, policy.stream) == cudaSuccess);
+  replay_captured(stream.policy(), 1, [&] { work(stream.policy()); });
   CHECK(first_difference(once, read()) == -1);
-  cudaGraphExecDestroy(executable);
-  cudaGraphDestroy(graph);
 }
 
 }  // namespace dualsft::testing
