@@ -151,6 +151,31 @@ TEST_CASE("more than 2^32 scores") {
             .front() == k);
 }
 
+TEST_CASE("nothing is allocated where a workspace is given") {
+  const own_stream stream;
+  const exec::cuda policy = stream.policy();
+  const index_t n = 140'000;  // the search by samples
+  const std::vector<float> steps = shapes<float>(n)[4];
+  for (const auto& scores : {numbers<float>(n, spread::heavy_tailed, 3), steps}) {
+    const detail::device_array<float> there(policy, std::span<const float>(scores));
+    const detail::stored_scores_at<float> at{there.data(), n};
+    topk_workspace workspace(policy, n);
+    CHECK(bytes_allocated(policy, [&] {
+            topk(policy, std::span<const detail::stored_scores_at<float>>(&at, 1), {n / 20},
+                 workspace);
+          }) == 0);
+  }
+}
+
+TEST_CASE("the helpers of these tests see an allocation") {
+  const own_stream stream;
+  const exec::cuda policy = stream.policy();
+  const auto allocates = [&] { detail::device_array<float>(policy, 1000).fill_bytes(0); };
+  CHECK(bytes_allocated(policy, allocates) >= 4000);
+  CHECK(captured_graph(policy, allocates).allocations() == 1);
+  CHECK_THROWS_AS(replay_captured(policy, 1, allocates), std::logic_error);
+}
+
 TEST_CASE("a mask's writing, captured into a graph") {
   const own_stream stream;
   const exec::cuda policy = stream.policy();
