@@ -51,15 +51,15 @@ using namespace dualsft;
 int main() {
   const exec::cuda policy;
   std::vector<float> host(32);
-  const matrix_view<float, device_space> there(nullptr, 0, 0);
-  const vector_view<const index_t, device_space> numbers;
-  const vector_view<double, device_space> sums;
+  [[maybe_unused]] const matrix_view<float, device_space> there(nullptr, 0, 0);
+  [[maybe_unused]] const vector_view<const index_t, device_space> numbers;
+  [[maybe_unused]] const vector_view<double, device_space> sums;
 #if SHOULD_FAIL == 0
   using space = device_space;
 #else
   using space = host_space;
 #endif
-  const matrix_view<float, space> place(host.data(), 4, 8);
+  [[maybe_unused]] const matrix_view<float, space> place(host.data(), 4, 8);
 #if DUALSFT_TAKES(1)
   dense_scores(policy, place, dense_inputs<float, device_space>{}, {});
 #endif
