@@ -300,7 +300,8 @@ inline cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* out, int) {
   return cudaSuccess;
 }
 inline cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, cudaMemPoolAttr what, void* out) {
-  const std::uint64_t bytes = what == cudaMemPoolAttrUsedMemCurrent ? pool->bytes : pool->most_bytes;
+  const std::uint64_t bytes =
+      what == cudaMemPoolAttrUsedMemCurrent ? pool->bytes : pool->most_bytes;
   std::memcpy(out, &bytes, sizeof bytes);
   return cudaSuccess;
 }
