@@ -178,7 +178,7 @@ made_from() {
   {
     printf '%s\n' "${flags[@]}" "${links[@]}"
     "$nvcc" --version
-    find include tests/cuda bench examples/cuda_scores -type f \
+    find include tests/cuda tests/support bench examples/cuda_scores -type f \
       \( -name '*.cu*' -o -name '*.hpp' \) -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
   } | sha256sum
 }

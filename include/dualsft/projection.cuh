@@ -41,8 +41,9 @@ struct device_projection {
 /// \throws invalid_argument  if eta is not positive, a needed vector is missing or has another length,
 ///                           a view is strided, k is outside [0, d], or D is not positive where the
 ///                           AdamW step divides by it
-/// \throws numerical_error   if v, G or a vector that is read is not finite, naming the coordinate. In
-///                           the last two cases v is already overwritten.
+/// \throws numerical_error   if v, G, or D or H G where they are read, is not finite, naming the coordinate.
+///                           In the last two cases v is already overwritten. NaN in Q makes its own score
+///                           NaN, which ranks last.
 /// \throws cuda_error
 ///
 /// Cost: one pass: 4 bytes per coordinate and vector that the rule reads, 4 for p, 2 for its copy; and

@@ -126,6 +126,18 @@ void write_mask(const exec::cuda& policy, const Scores& scores, topk_by by,
                             first, words.data());
 }
 
+namespace detail {
+
+/// Where each block begins, and where the last one ends.
+inline std::vector<index_t> block_begins(const parameter_layout& layout) {
+  std::vector<index_t> begins;
+  for (const parameter_block& block : layout.blocks()) begins.push_back(block.offset);
+  begins.push_back(layout.size());
+  return begins;
+}
+
+}  // namespace detail
+
 /// How many bits are set in each block of a layout.
 /// \param words  [ceil(d / 32)]
 /// \throws invalid_argument  if there are not as many words
@@ -135,10 +147,7 @@ inline std::vector<index_t> count_selected(const exec::cuda& policy,
                                            const parameter_layout& layout) {
   expects(words.contiguous() && words.size() == (layout.size() + 31) / 32, "count_selected",
           "there must be one word per 32 coordinates", "words", words.size(), "d", layout.size());
-  std::vector<index_t> begins;
-  for (const parameter_block& block : layout.blocks()) begins.push_back(block.offset);
-  begins.push_back(layout.size());
-  return detail::count_bits(policy, words.data(), begins);
+  return detail::count_bits(policy, words.data(), detail::block_begins(layout));
 }
 
 }  // namespace dualsft

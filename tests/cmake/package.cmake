@@ -1,6 +1,6 @@
 # Installs the project, moves the result (so that no path of the build tree can help), and builds
 # tests/package against it as a stranger would: through find_package, without the optional
-# dependencies, and through add_subdirectory.
+# dependencies, and through add_subdirectory. NVCC: a compiler of CUDA 13, or empty.
 
 cmake_minimum_required(VERSION 3.25)
 
@@ -40,7 +40,10 @@ function(consume name)
   run("running ${name}" ${directory}/consumer)
 endfunction()
 
-consume(find_package -DCMAKE_PREFIX_PATH=${WORK_DIR}/moved)
+consume(find_package -DCMAKE_PREFIX_PATH=${WORK_DIR}/moved -DCONSUMER_NVCC=${NVCC})
+if(NVCC)
+  run("running the CUDA consumer" ${WORK_DIR}/find_package/cuda_consumer)
+endif()
 consume(find_package_bare -DCMAKE_PREFIX_PATH=${WORK_DIR}/moved
         -DCMAKE_DISABLE_FIND_PACKAGE_nlohmann_json=ON -DCMAKE_DISABLE_FIND_PACKAGE_CUDAToolkit=ON)
 consume(add_subdirectory -DDUALSFT_SUBDIRECTORY=${SOURCE_DIR})

@@ -1,9 +1,11 @@
 // Proves: accumulate and accumulate_second_moment on the device give the host's bits, at every size and
-// offset, on the stream they were given, and twice the same. Against: exec::reference.
+// offset, on the stream they were given, and twice the same. Against: the definition in
+// support/accumulate_cases.hpp, as the host's.
 #include <doctest/doctest.h>
 
 #include <dualsft/accumulate.cuh>
 
+#include "../support/accumulate_cases.hpp"
 #include "device_values.cuh"
 
 using namespace dualsft;
@@ -15,32 +17,28 @@ template <class T, class Sum>
 void check_type() {
   const own_stream stream;
   const exec::cuda policy = stream.policy();
-  for (const spread how :
-       {spread::normal, spread::heavy_tailed, spread::all_equal, spread::special})
-    for (const index_t n : {0, 1, 31, 32, 33, 1000, 1 << 20})
-      for (const index_t skip : {0, 1, 3}) {  // odd places in memory
-        if (skip > n || (is_small_run() && n > 1000)) continue;
-        CAPTURE(n);
-        CAPTURE(skip);
-        const std::vector<T> g = numbers<T>(n, how, 1);
-        const std::vector<Sum> before = numbers<Sum>(n, how, 2);
-        std::vector<Sum> sum(before), s(before);
-        const index_t count = n - skip;
-        accumulate(exec::reference{}, vector_view<const T>(g).subview(skip, count),
-                   vector_view<Sum>(sum).subview(skip, count));
-        accumulate_second_moment(exec::reference{}, vector_view<const T>(g).subview(skip, count),
-                                 0.999, vector_view<Sum>(s).subview(skip, count));
-        const detail::device_array<T> gradient(policy, std::span<const T>(g));
-        for (int again = 0; again < 2; ++again) {
-          const detail::device_array<Sum> here(policy, std::span<const Sum>(before));
-          const detail::device_array<Sum> here_s(policy, std::span<const Sum>(before));
-          const vector_view<const T, device_space> from = gradient.view().subview(skip, count);
-          accumulate(policy, from, here.view().subview(skip, count));
-          accumulate_second_moment(policy, from, 0.999, here_s.view().subview(skip, count));
-          CHECK(first_difference(here.to_host(), sum) == -1);
-          CHECK(first_difference(here_s.to_host(), s) == -1);
-        }
+  std::vector<index_t> sizes{0, 1, 31, 32, 33, 1000};
+  if (!is_small_run()) sizes.push_back(1 << 20);
+  check_accumulate<T, Sum>(sizes, [&](const std::vector<T>& g, const std::vector<Sum>& before,
+                                      index_t skip, double beta2) {
+    const index_t count = static_cast<index_t>(g.size()) - skip;
+    const detail::device_array<T> gradient(policy, std::span<const T>(g));
+    const vector_view<const T, device_space> from = gradient.view().subview(skip, count);
+    accumulated<Sum> out;
+    for (int again = 0; again < 2; ++again) {
+      const detail::device_array<Sum> sum(policy, std::span<const Sum>(before)),
+          s(policy, std::span<const Sum>(before));
+      accumulate(policy, from, sum.view().subview(skip, count));
+      accumulate_second_moment(policy, from, beta2, s.view().subview(skip, count));
+      const accumulated<Sum> found{sum.to_host(), s.to_host()};
+      if (again == 1) {
+        CHECK(first_difference(found.sum, out.sum) == -1);
+        CHECK(first_difference(found.s, out.s) == -1);
       }
+      out = found;
+    }
+    return out;
+  });
 }
 
 }  // namespace
@@ -77,30 +75,29 @@ TEST_CASE("captured into a graph and replayed") {
 }
 
 TEST_CASE("more than 2^32 coordinates: the last are added to, and nothing twice") {
-  if (is_small_run()) return;
+  const index_t n = (index_t{1} << 32) + 33;
+  if (!has_memory_for(static_cast<std::size_t>(n) * 6)) return;
   const own_stream stream;
   const exec::cuda policy = stream.policy();
-  const index_t n = (index_t{1} << 32) + 33;
-  std::size_t free = 0, total = 0;
-  detail::cuda_check(cudaMemGetInfo(&free, &total), "test");
-  if (free < static_cast<std::size_t>(n) * 6 + (std::size_t{1} << 30)) {
-    MESSAGE("skipped: needs 27 GB of device memory");
-    return;
-  }
   detail::device_array<bfloat16> gradient(policy, n);
   detail::device_array<float> sum(policy, n);
   gradient.fill_bytes(0x3f);  // 0x3f3f: 0.74609375
+  const vector_view<const bfloat16, device_space> g = gradient.view();
+  const std::vector<bfloat16> one(1, bfloat16{0x3f3f});
+  std::vector<float> expected(1), expected_s(1);
+  accumulate(exec::reference{}, vector_view<const bfloat16>(one), vector_view<float>(expected));
+  accumulate_second_moment(exec::reference{}, vector_view<const bfloat16>(one), 0.9,
+                           vector_view<float>(expected_s));
+  const auto check = [&](const std::vector<float>& wanted) {
+    for (const index_t at : {index_t{0}, index_t{1} << 31, (index_t{1} << 32) - 1, n - 1})
+      CHECK(part_of(policy, sum.data() + at, 1) == wanted);
+  };
   sum.fill_bytes(0);
-  accumulate(policy, vector_view<const bfloat16, device_space>(gradient.view()), sum.view());
-  const float expected = to_float(bfloat16{0x3f3f});
-  for (const index_t at : {index_t{0}, index_t{1} << 31, (index_t{1} << 32) - 1, n - 1}) {
-    float found = 0;
-    detail::cuda_check(cudaMemcpyAsync(&found, sum.data() + at, sizeof found,
-                                       cudaMemcpyDeviceToHost, policy.stream),
-                       "test");
-    detail::cuda_check(cudaStreamSynchronize(policy.stream), "test");
-    CHECK(found == expected);
-  }
+  accumulate(policy, g, sum.view());
+  check(expected);
+  sum.fill_bytes(0);
+  accumulate_second_moment(policy, g, 0.9, sum.view());
+  check(expected_s);
 }
 
 TEST_CASE("what callers get wrong") {

@@ -183,19 +183,110 @@ TEST_CASE("captured in a graph; the same bits again") {
   dw.fill_bytes(0);
   once();
   const std::vector<float> first = dx.to_host(), first_w = dw.to_host();
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t executable = nullptr;
-  REQUIRE(cudaStreamBeginCapture(policy.stream, cudaStreamCaptureModeGlobal) == cudaSuccess);
-  once();
-  REQUIRE(cudaStreamEndCapture(policy.stream, &graph) == cudaSuccess);
-  REQUIRE(cudaGraphInstantiate(&executable, graph, 0) == cudaSuccess);
+  const captured_graph graph(policy, once);
   dx.fill_bytes(0xff);
   dw.fill_bytes(0);
-  REQUIRE(cudaGraphLaunch(executable, policy.stream) == cudaSuccess);
+  graph.launch(policy);
   CHECK(first_difference(first, dx.to_host()) == -1);
   CHECK(first_difference(first_w, dw.to_host()) == -1);
-  cudaGraphExecDestroy(executable);
-  cudaGraphDestroy(graph);
+}
+
+namespace {
+
+/// A head of zeros but for class 7 and the last: of the rest, all logits are 0.
+void check_large_head(const exec::cuda& policy, index_t classes, index_t width, index_t bytes) {
+  CAPTURE(classes);
+  CAPTURE(width);
+  const index_t rows = 4;
+  const logits<bfloat16> x_teacher = quarters<bfloat16>(rows, width, width, 1),
+                         x_student = quarters<bfloat16>(rows, width, width, 2);
+  const on_device<bfloat16> xt(policy, x_teacher), xs(policy, x_student);
+  std::vector<bfloat16> weights[2];  // of few columns, so that logits are exact and not large
+  const index_t places[] = {7, classes - 1};
+  detail::device_array<bfloat16> head(policy, classes * width);
+  head.fill_bytes(0);
+  for (const int which : {0, 1}) {
+    weights[which].assign(static_cast<std::size_t>(width), bfloat16{});
+    for (const index_t k : {index_t{0}, index_t{3}, width - 1})
+      weights[which][static_cast<std::size_t>(k)] = to_bfloat16(which == 0 ? 0.5F : -0.25F);
+    set_part(policy, head.data() + places[which] * width, weights[which]);
+  }
+  const auto logits_of = [&](const logits<bfloat16>& x) {
+    logits<bfloat16> out{rows, classes, classes, 0, {}};
+    out.values.resize(static_cast<std::size_t>(rows * classes));
+    for (index_t i = 0; i < rows; ++i)
+      for (const int which : {0, 1}) {
+        double sum = 0;
+        for (index_t k = 0; k < width; ++k)
+          sum += convert_float<double>(x(i, k)) *
+                 convert_float<double>(weights[which][static_cast<std::size_t>(k)]);
+        out(i, places[which]) = convert_float<bfloat16>(sum);
+        REQUIRE(convert_float<double>(out(i, places[which])) == sum);
+      }
+    return out;
+  };
+  const detail::device_array<cwsd_anchor> anchors(policy, 1);
+  detail::device_array<float> dx(policy, rows * width), dw(policy, classes * width);
+  dw.fill_bytes(0);
+  const std::vector<index_t> begins{0, rows};
+  cwsd_head_workspace workspace(policy, std::span<const index_t>(begins),
+                                std::span<const std::int64_t>(), bytes);
+  const matrix_view<const bfloat16, device_space> w(head.data(), classes, width);
+  cwsd_through_head(policy, {}, cwsd_head_inputs<bfloat16>{xt, w, xs, w},
+                    cwsd_head_outputs<bfloat16, float>{
+                        anchors.view(), matrix_view<float, device_space>(dx.data(), rows, width),
+                        matrix_view<float, device_space>(dw.data(), classes, width)},
+                    {.scale = 8}, workspace);
+
+  const expected wanted =
+      on_host(task{{}, begins, {}, 8}, 0, logits_of(x_teacher), logits_of(x_student));
+  CHECK(near(anchors.to_host()[0].divergence, wanted.anchor.divergence,
+             0x1p-20 * (1 + wanted.mean_difference)));
+  const auto gradient = [&](index_t i, index_t c) {
+    const auto at = static_cast<std::size_t>(i * classes + c);
+    return std::pair{wanted.gradient[at], wanted.tolerance[at]};
+  };
+  const std::vector<float> found_x = dx.to_host();
+  for (index_t i = 0; i < rows; ++i)
+    for (index_t k = 0; k < width; ++k) {
+      double sum = 0, error = 0x1p-126;
+      for (const int which : {0, 1}) {
+        const auto [g, off] = gradient(i, places[which]);
+        const double y = convert_float<double>(weights[which][static_cast<std::size_t>(k)]);
+        sum += g * y;
+        error += (off + 0x1p-21 * std::abs(g)) * std::abs(y);
+      }
+      REQUIRE(
+          near(static_cast<double>(found_x[static_cast<std::size_t>(i * width + k)]), sum, error));
+    }
+  for (const index_t c : {index_t{0}, index_t{7}, classes / 2, classes - 2, classes - 1}) {
+    const std::vector<float> row = part_of(policy, dw.data() + c * width, width);
+    for (index_t k = 0; k < width; ++k) {
+      double sum = 0, error = 0x1p-126;
+      for (index_t i = 0; i < rows; ++i) {
+        const auto [g, off] = gradient(i, c);
+        const double x = convert_float<double>(x_student(i, k));
+        sum += g * x;
+        error += (off + 0x1p-21 * std::abs(g)) * std::abs(x);
+      }
+      REQUIRE(near(static_cast<double>(row[static_cast<std::size_t>(k)]), sum, error));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a head of which two classes matter") {
+  const own_stream stream;
+  check_large_head(stream.policy(), 203, 40, 1 << 14);
+}
+
+TEST_CASE("a head of more than 2^31 elements") {
+  const index_t classes = (index_t{1} << 18) + 3, width = 8200;
+  if (!has_memory_for(static_cast<std::size_t>(classes * width) * 6 + (std::size_t{1} << 29)))
+    return;
+  const own_stream stream;
+  check_large_head(stream.policy(), classes, width, cwsd_head_workspace::advised_bytes);
 }
 
 TEST_CASE("what callers get wrong") {

@@ -299,46 +299,26 @@ TEST_CASE("two runs give the same bits, and a captured graph gives them too") {
   once();
   CHECK(first_difference(first, gradient.to_host()) == -1);
 
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t executable = nullptr;
-  REQUIRE(cudaStreamBeginCapture(policy.stream, cudaStreamCaptureModeGlobal) == cudaSuccess);
-  once();
-  REQUIRE(cudaStreamEndCapture(policy.stream, &graph) == cudaSuccess);
-  REQUIRE(cudaGraphInstantiate(&executable, graph, 0) == cudaSuccess);
+  const captured_graph graph(policy, once);
   for (int launch = 0; launch < 2; ++launch) {
     gradient.fill_bytes(0xff);
-    REQUIRE(cudaGraphLaunch(executable, policy.stream) == cudaSuccess);
+    graph.launch(policy);
     CHECK(first_difference(first, gradient.to_host()) == -1);
     CHECK(bits_of(anchors.to_host()[2].loss) == bits_of(first_anchor.loss));
   }
-  cudaGraphExecDestroy(executable);
-  cudaGraphDestroy(graph);
 }
 
-TEST_CASE("more than 2^31 logits") {
-  const index_t rows = 17'000, classes = 128'256;
-  const auto bytes = static_cast<std::size_t>(rows * classes) * sizeof(bfloat16);
-  std::size_t free = 0, total = 0;
-  REQUIRE(cudaMemGetInfo(&free, &total) == cudaSuccess);
-  if (is_small_run() || free < 2 * bytes + (std::size_t{1} << 30)) {
-    MESSAGE("skipped: this takes 10 GB");
-    return;
-  }
-  const own_stream stream;
-  const exec::cuda policy = stream.policy();
+namespace {
+
+/// Rows without a divergence, and a last one with.
+void check_last_row(const exec::cuda& policy, index_t rows, index_t classes) {
   detail::device_array<bfloat16> q(policy, rows * classes), p(policy, rows * classes);
   q.fill_bytes(0x3f);
   p.fill_bytes(0x3f);
   const logits<bfloat16> teacher = made<bfloat16>(1, classes, classes, 0, 3, 5);
   const logits<bfloat16> student = made<bfloat16>(1, classes, classes, 0, 3, 6);
-  const auto put = [&](const detail::device_array<bfloat16>& to, const logits<bfloat16>& row) {
-    detail::cuda_check(cudaMemcpyAsync(to.data() + (rows - 1) * classes, row.values.data(),
-                                       row.values.size() * sizeof(bfloat16), cudaMemcpyHostToDevice,
-                                       policy.stream),
-                       "put");
-  };
-  put(q, teacher);
-  put(p, student);
+  set_part(policy, q.data() + (rows - 1) * classes, teacher.values);
+  set_part(policy, p.data() + (rows - 1) * classes, student.values);
   const std::vector<index_t> starts{0, rows - 1, rows};
   const detail::device_array<index_t> begins(policy, std::span<const index_t>(starts));
   const detail::device_array<cwsd_anchor> anchors(policy, 2);
@@ -351,6 +331,27 @@ TEST_CASE("more than 2^31 logits") {
   CHECK(found[0].divergence == 0);
   CHECK(
       near(found[1].divergence, wanted.anchor.divergence, 0x1p-20 * (1 + wanted.mean_difference)));
+  const std::vector<bfloat16> last = part_of(policy, p.data() + (rows - 1) * classes, classes);
+  index_t wrong = 0;
+  for (std::size_t c = 0; c < last.size(); ++c)
+    wrong += near(convert_float<double>(last[c]), wanted.gradient[c], wanted.tolerance[c]) ? 0 : 1;
+  CHECK(wrong == 0);
+  const index_t before = (rows - 1) * classes - 1;  // of a row without a gradient
+  CHECK(convert_float<float>(part_of(policy, p.data() + before, 1)[0]) == 0);
+}
+
+}  // namespace
+
+TEST_CASE("a last row that differs") {
+  const own_stream stream;
+  check_last_row(stream.policy(), 30, 1000);
+}
+
+TEST_CASE("more than 2^31 and 2^32 logits") {
+  const own_stream stream;
+  for (const index_t rows : {17'000, 34'000})
+    if (has_memory_for(static_cast<std::size_t>(rows * 128'256) * 4))
+      check_last_row(stream.policy(), rows, 128'256);
 }
 
 TEST_CASE("nothing to do, and what callers get wrong") {

@@ -290,22 +290,16 @@ TEST_CASE("two runs give the same bits, and so does a graph") {
     const std::vector<double> first_rows = rows.to_host(), first_columns = columns.to_host();
     const dense_result first = workspace.summary(policy);
 
-    cudaGraph_t graph = nullptr;
-    cudaGraphExec_t instance = nullptr;
-    REQUIRE(cudaStreamBeginCapture(policy.stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
-    dense_scores(policy, there.g, there.inputs(), rule, outputs, workspace);
-    REQUIRE(cudaStreamEndCapture(policy.stream, &graph) == cudaSuccess);
-    REQUIRE(cudaGraphInstantiate(&instance, graph, 0) == cudaSuccess);
+    const captured_graph graph(
+        policy, [&] { dense_scores(policy, there.g, there.inputs(), rule, outputs, workspace); });
     REQUIRE(cudaMemsetAsync(rows.data(), 0, rows.bytes(), policy.stream) == cudaSuccess);
-    REQUIRE(cudaGraphLaunch(instance, policy.stream) == cudaSuccess);
+    graph.launch(policy);
     CHECK(first_difference(rows.to_host(), first_rows) == -1);
     CHECK(first_difference(columns.to_host(), first_columns) == -1);
     const dense_result again = workspace.summary(policy);
     CHECK(again.conservation.rows_total == first.conservation.rows_total);
     CHECK(again.conservation.tolerance == first.conservation.tolerance);
     CHECK(again.utility_of_everything == first.utility_of_everything);
-    cudaGraphExecDestroy(instance);
-    cudaGraphDestroy(graph);
   }
 }
 

@@ -1,6 +1,6 @@
 // Proves: device_masked_adamw gives the bits of the host's masked_adamw<float>, block by block, with
 // state that goes to the host and back; 16-bit weights with masters are its rounded weights; nothing
-// unselected is written. Against: masked_adamw<float>.
+// unselected is written, of up to more than 2^32 coordinates. Against: masked_adamw<float>.
 #include <doctest/doctest.h>
 
 #include <dualsft/optim/masked_adamw.cuh>
@@ -100,6 +100,98 @@ TEST_CASE("16-bit weights") {
   check_type<bfloat16, bfloat16>(master_weights::keep);
   check_type<bfloat16, float>(master_weights::none);
   check_type<float16, float16>(master_weights::keep);
+}
+
+TEST_CASE("gradients that are NaN, infinite, zero or denormal: what the host makes of them") {
+  const own_stream stream;
+  const exec::cuda policy = stream.policy();
+  const index_t d = 1000;
+  const index_set mask = some(d, 0.5, 1);
+  const std::vector<float> start = numbers<float>(d, spread::special, 2);
+  std::vector<float> whole(start);
+  masked_adamw<float> host(mask, options);
+  device_masked_adamw<float> optimizer(policy, mask, options);
+  device_masked_adamw<bfloat16> narrow(policy, mask, options, master_weights::keep);
+  const std::vector<bfloat16> narrow_start = rounded<bfloat16>(start);
+  std::vector<float> narrow_whole = widened(narrow_start);
+  masked_adamw<float> narrow_host(mask, options);
+  const detail::device_array<float> theta(policy, std::span<const float>(start));
+  const detail::device_array<bfloat16> narrow_theta(policy,
+                                                    std::span<const bfloat16>(narrow_start));
+  for (std::uint64_t step = 0; step < 3; ++step) {
+    const std::vector<float> g = numbers<float>(d, spread::special, 10 + step);
+    const std::vector<bfloat16> narrow_g = rounded<bfloat16>(g);
+    const std::vector<float> wide = widened(narrow_g);
+    host.step(exec::cpu{1}, std::span<float>(whole), std::span<const float>(g), 0.01);
+    narrow_host.step(exec::cpu{1}, std::span<float>(narrow_whole), std::span<const float>(wide),
+                     0.01);
+    const detail::device_array<float> gradient(policy, std::span<const float>(g));
+    const detail::device_array<bfloat16> narrow_gradient(policy,
+                                                         std::span<const bfloat16>(narrow_g));
+    optimizer.begin_step(0.01);
+    optimizer.update(policy, 0, theta.view(), gradient.view());
+    narrow.begin_step(0.01);
+    narrow.update(policy, 0, narrow_theta.view(), narrow_gradient.view());
+    CHECK(first_difference(theta.to_host(), whole) == -1);
+    CHECK(first_difference(narrow_theta.to_host(), rounded<bfloat16>(narrow_whole)) == -1);
+  }
+  const masked_adamw<float> end = optimizer.to_host();
+  const auto list = [](std::span<const float> x) { return std::vector<float>(x.begin(), x.end()); };
+  CHECK(first_difference(list(end.first_moment()), list(host.first_moment())) == -1);
+  CHECK(first_difference(list(end.second_moment()), list(host.second_moment())) == -1);
+}
+
+namespace {
+
+/// A few selected of d coordinates, most of them far out: bits as where they are all there is.
+void check_few(const exec::cuda& policy, index_t d) {
+  CAPTURE(d);
+  const std::vector<index_t> at{0, 5, d / 2 - 17, d / 2 - 16, d - 34, d - 33, d - 1};
+  const auto n = static_cast<index_t>(at.size());
+  const index_set mask(at, d);
+  std::vector<float> whole = widened(numbers<bfloat16>(n, spread::normal, 2));
+  const std::vector<bfloat16> start = rounded<bfloat16>(whole),
+                              g = numbers<bfloat16>(n, spread::heavy_tailed, 3);
+  const std::vector<float> wide = widened(g);
+  std::vector<index_t> all(at.size());
+  for (index_t i = 0; i < n; ++i) all[static_cast<std::size_t>(i)] = i;
+  masked_adamw<float> host(index_set(all, n), options);
+  device_masked_adamw<bfloat16> optimizer(policy, mask, options, master_weights::keep);
+  detail::device_array<bfloat16> theta(policy, d), gradient(policy, d);
+  theta.fill_bytes(0x3f);
+  gradient.fill_bytes(0x3f);
+  for (std::size_t i = 0; i < at.size(); ++i) {
+    set_part(policy, theta.data() + at[i], std::vector<bfloat16>{start[i]});
+    set_part(policy, gradient.data() + at[i], std::vector<bfloat16>{g[i]});
+  }
+  const vector_view<const bfloat16, device_space> from = gradient.view();
+  for (const index_t cut : {d, d - 40}) {  // at once, and in two blocks
+    host.step(exec::cpu{1}, std::span<float>(whole), std::span<const float>(wide), 0.01);
+    optimizer.begin_step(0.01);
+    optimizer.update(policy, 0, theta.view().subview(0, cut), from.subview(0, cut));
+    if (cut < d)
+      optimizer.update(policy, cut, theta.view().subview(cut, d - cut), from.subview(cut, d - cut));
+  }
+  const std::vector<bfloat16> expected = rounded<bfloat16>(whole);
+  for (std::size_t i = 0; i < at.size(); ++i)
+    CHECK(part_of(policy, theta.data() + at[i], 1)[0] == expected[i]);
+  for (const index_t other : {index_t{1}, d / 2 - 18, d / 2, d - 35, d - 32, d - 2})
+    CHECK(part_of(policy, theta.data() + other, 1)[0] == bfloat16{0x3f3f});
+}
+
+}  // namespace
+
+TEST_CASE("few selected, far apart") {
+  const own_stream stream;
+  check_few(stream.policy(), 200'033);
+}
+
+TEST_CASE("more than 2^31 and 2^32 coordinates") {
+  const own_stream stream;
+  for (const int bits : {31, 32}) {
+    const index_t d = (index_t{1} << bits) + 33;
+    if (has_memory_for(static_cast<std::size_t>(d) * 4)) check_few(stream.policy(), d);
+  }
 }
 
 TEST_CASE("captured into a graph: one step's update of every block") {

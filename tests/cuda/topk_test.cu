@@ -1,11 +1,12 @@
 // Proves: topk on the device selects what the host selects, bit for bit: every shape of scores, by value
 // and by magnitude, in one vector and in shards, beyond 2^32 scores; its mask and counts are those of the
-// selection; twice the same. Against: exec::cpu (itself checked against the definition).
+// selection; twice the same. Against: the definition; for many scores exec::cpu, itself checked against it.
 #include <doctest/doctest.h>
 
 #include <dualsft/mask.hpp>
 #include <dualsft/topk.cuh>
 
+#include "../support/topk_definition.hpp"
 #include "device_values.cuh"
 
 using namespace dualsft;
@@ -64,7 +65,10 @@ TEST_CASE_TEMPLATE("the host's selection, mask and counts", T, float, double) {
         for (const topk_by by : {topk_by::value, topk_by::magnitude}) {
           CAPTURE(n);
           CAPTURE(k);
-          const topk_result expected = topk(exec::cpu{}, vector_view<const T>(scores), {k, by});
+          // The definition sorts; where that takes long, the host, which has been compared with it.
+          const topk_result expected =
+              n <= 1000 ? ranking({scores.begin(), scores.end()}, by).first(k)
+                        : topk(exec::cpu{}, vector_view<const T>(scores), {k, by});
           const device_topk_result found = topk(policy, view, {k, by});
           CHECK(found.selected == expected.selected.size());
           const detail::stored_scores_at<T> at{there.data(), n};
@@ -149,6 +153,31 @@ TEST_CASE("more than 2^32 scores") {
   one.add("all", scores.count, 1);
   CHECK(count_selected(policy, vector_view<const std::uint32_t, device_space>(words.view()), one)
             .front() == k);
+}
+
+TEST_CASE("nothing is allocated where a workspace is given") {
+  const own_stream stream;
+  const exec::cuda policy = stream.policy();
+  const index_t n = 140'000;  // the search by samples
+  const std::vector<float> steps = shapes<float>(n)[4];
+  for (const auto& scores : {numbers<float>(n, spread::heavy_tailed, 3), steps}) {
+    const detail::device_array<float> there(policy, std::span<const float>(scores));
+    const detail::stored_scores_at<float> at{there.data(), n};
+    topk_workspace workspace(policy, n);
+    CHECK(bytes_allocated(policy, [&] {
+            topk(policy, std::span<const detail::stored_scores_at<float>>(&at, 1), {n / 20},
+                 workspace);
+          }) == 0);
+  }
+}
+
+TEST_CASE("the helpers of these tests see an allocation") {
+  const own_stream stream;
+  const exec::cuda policy = stream.policy();
+  const auto allocates = [&] { detail::device_array<float>(policy, 1000).fill_bytes(0); };
+  CHECK(bytes_allocated(policy, allocates) >= 4000);
+  CHECK(captured_graph(policy, allocates).allocations() == 1);
+  CHECK_THROWS_AS(replay_captured(policy, 1, allocates), std::logic_error);
 }
 
 TEST_CASE("a mask's writing, captured into a graph") {

@@ -1,93 +1,44 @@
 // Proves: accumulate and accumulate_second_moment add in the sum's type, with one rounding per
 // operation, and what a device does to a coordinate gives the same bits. Against: volatile arithmetic
-// written out, sums in double.
+// written out (support/accumulate_cases.hpp).
 #include <doctest/doctest.h>
 
-#include <bit>
 #include <cmath>
-#include <cstdint>
 #include <dualsft/accumulate.hpp>
-#include <dualsft/random.hpp>
-#include <limits>
 #include <vector>
 
+#include "support/accumulate_cases.hpp"
+
 using namespace dualsft;
+using namespace dualsft::testing;
 
 namespace {
 
-template <class T>
-std::vector<T> made_up(index_t n, std::uint64_t seed) {
-  random_source random(seed);
-  std::vector<T> out;
-  constexpr double infinity = std::numeric_limits<double>::infinity();
-  const double special[] = {0.0, -0.0, infinity, -infinity, std::nan(""), 1e-310, 1e-40, 1e30};
-  for (index_t i = 0; i < n; ++i) {
-    // Magnitudes over 40 decades: the small ones vanish beside the large.
-    double x = random.normal() * std::pow(10.0, 20 * random.uniform() - 10);
-    if (i % 37 == 5) x = special[(i / 37) % 8];
-    out.push_back(convert_float<T>(x));
-  }
-  return out;
-}
-
-template <class Real>
-std::uint64_t bits(Real x) {
-  if (std::isnan(x)) return 1;  // which NaN is left open
-  if constexpr (sizeof(Real) == 4)
-    return std::bit_cast<std::uint32_t>(x);
-  else
-    return std::bit_cast<std::uint64_t>(x);
-}
-
-template <class Real>
-bool same(const std::vector<Real>& a, const std::vector<Real>& b) {
-  if (a.size() != b.size()) return false;
-  for (std::size_t i = 0; i < a.size(); ++i)
-    if (bits(a[i]) != bits(b[i])) return false;
-  return true;
-}
-
-/// Every operation stored, hence rounded.
-template <class Real>
-Real moment(Real s, Real g, double beta2) {
-  const volatile Real keep = static_cast<Real>(beta2), gain = static_cast<Real>(1 - beta2);
-  const volatile Real old = keep * s;
-  const volatile Real part = gain * g;
-  const volatile Real square = part * g;
-  return old + square;
-}
-
 template <class T, class Sum>
 void check_type() {
-  for (const index_t n : {0, 1, 31, 32, 33, 1000, 70000}) {
-    CAPTURE(n);
-    const std::vector<T> g = made_up<T>(n, 1);
-    const std::vector<Sum> before = made_up<Sum>(n, 2);
-    std::vector<Sum> plain(before), squared(before), here(before), here_squared(before);
-    for (std::size_t i = 0; i < g.size(); ++i) {
-      const auto wide = convert_float<Sum>(g[i]);
-      plain[i] = before[i] + wide;
-      squared[i] = moment(before[i], wide, 0.999);
-      here[i] = detail::add_gradient<Sum>{}(here[i], g[i]);
-      here_squared[i] = detail::add_square<Sum>(0.999)(here_squared[i], g[i]);
+  using sums = accumulated<Sum>;
+  const auto by = [](const auto& policy) {
+    return [policy](const std::vector<T>& g, const std::vector<Sum>& before, index_t skip,
+                    double beta2) {
+      const auto count = static_cast<index_t>(g.size()) - skip;
+      sums out{before, before};
+      const vector_view<const T> from = vector_view<const T>(g).subview(skip, count);
+      accumulate(policy, from, vector_view<Sum>(out.sum).subview(skip, count));
+      accumulate_second_moment(policy, from, beta2, vector_view<Sum>(out.s).subview(skip, count));
+      return out;
+    };
+  };
+  const auto as_on_a_device = [](const std::vector<T>& g, const std::vector<Sum>& before,
+                                 index_t skip, double beta2) {
+    sums out{before, before};
+    for (auto i = static_cast<std::size_t>(skip); i < g.size(); ++i) {
+      out.sum[i] = detail::add_gradient<Sum>{}(out.sum[i], g[i]);
+      out.s[i] = detail::add_square<Sum>(beta2)(out.s[i], g[i]);
     }
-    CHECK(same(here, plain));
-    CHECK(same(here_squared, squared));
-    for (const int threads : {1, 2, 3}) {
-      std::vector<Sum> sum(before), s(before);
-      accumulate(exec::cpu{threads}, vector_view<const T>(g), vector_view<Sum>(sum));
-      accumulate_second_moment(exec::cpu{threads}, vector_view<const T>(g), 0.999,
-                               vector_view<Sum>(s));
-      CHECK(same(sum, plain));
-      CHECK(same(s, squared));
-    }
-    std::vector<Sum> sum(before), s(before);
-    accumulate(exec::reference{}, vector_view<const T>(g), vector_view<Sum>(sum));
-    accumulate_second_moment(exec::reference{}, vector_view<const T>(g), 0.999,
-                             vector_view<Sum>(s));
-    CHECK(same(sum, plain));
-    CHECK(same(s, squared));
-  }
+    return out;
+  };
+  check_accumulate<T, Sum>({0, 1, 31, 32, 33, 1000, 70000}, by(exec::reference{}), by(exec::cpu{1}),
+                           by(exec::cpu{2}), by(exec::cpu{3}), as_on_a_device);
 }
 
 }  // namespace

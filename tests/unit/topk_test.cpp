@@ -1,5 +1,5 @@
 // Proves: topk selects exactly the K first of the defined order, for any thread count and source.
-// Against: a full sort written here, and hand-computed cases.
+// Against: the full sort of support/topk_definition.hpp, and hand-computed cases.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -16,54 +16,16 @@
 #include <utility>
 #include <vector>
 
+#include "support/topk_definition.hpp"
+
 using namespace dualsft;
+using dualsft::testing::ranking;
 
 namespace {
 
 constexpr double inf = std::numeric_limits<double>::infinity();
 constexpr double missing = std::numeric_limits<double>::quiet_NaN();
 constexpr double denormal = std::numeric_limits<double>::denorm_min();
-
-// ---- the definition, spelled out once more and independently of the library ------------------
-
-struct ranking {
-  ranking(const std::vector<double>& scores, topk_by by = topk_by::value)
-      : n(static_cast<index_t>(scores.size())) {
-    for (index_t i = 0; i < n; ++i) {
-      double x = scores[static_cast<std::size_t>(i)];
-      if (by == topk_by::magnitude) x = std::fabs(x);
-      if (std::isnan(x))
-        ++missing_count;
-      else
-        numbers.emplace_back(-x, i);
-    }
-    std::sort(numbers.begin(), numbers.end());
-  }
-
-  topk_result first(index_t k) const {
-    topk_result result;
-    result.nan_count = missing_count;
-    const auto taken = std::min(static_cast<std::size_t>(k), numbers.size());
-    std::vector<index_t> indices;
-    for (std::size_t r = 0; r < taken; ++r) indices.push_back(numbers[r].second);
-    std::sort(indices.begin(), indices.end());
-    result.selected = index_set(indices, n);
-    if (taken > 0) result.kth = 0.0 - numbers[taken - 1].first;
-    if (taken < numbers.size()) result.next = 0.0 - numbers[taken].first;
-    if (result.kth && result.next)
-      result.gap = *result.kth == *result.next ? 0 : *result.kth - *result.next;
-    for (std::size_t r = 0; r < numbers.size() && result.kth; ++r)
-      if (-numbers[r].first == *result.kth) {
-        ++result.boundary_ties;
-        if (r < taken) ++result.boundary_ties_selected;
-      }
-    return result;
-  }
-
-  index_t n;
-  index_t missing_count = 0;
-  std::vector<std::pair<double, index_t>> numbers;  // (-score, index): ascending is best first
-};
 
 bool same_bits(const std::optional<double>& a, const std::optional<double>& b) {
   return a.has_value() == b.has_value() &&

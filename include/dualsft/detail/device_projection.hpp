@@ -136,8 +136,10 @@ struct projecting_scores_of {
                               static_cast<double>(at.hessian_gradient));
   }
   DUALSFT_HOST_DEVICE double compared(const inputs& at, float p, float w) const {
-    const parameter_scores_at<float, float> columns{kind(), nullptr, nullptr, nullptr, nullptr, 1};
-    const double score = columns.score(0, {at.gradient, p, w, at.squares});
+    using columns = parameter_scores_at<float, float>;
+    // Named: nvcc 13.0 makes a statement of a bare list in some translation units.
+    const columns::inputs formed{at.gradient, p, w, at.squares};
+    const double score = columns{kind(), nullptr, nullptr, nullptr, nullptr, 1}.score(0, formed);
     return by == topk_by::magnitude ? std::fabs(score) : score;
   }
 };

@@ -57,20 +57,32 @@ __global__ void count_set_bits(const std::uint32_t* words, const index_t* begins
     atomicAdd(&counts[blockIdx.y], static_cast<unsigned long long>(all));
 }
 
-/// Of the ranges between neighbouring begins.
+/// A grid's second side has no room for more.
+inline constexpr std::size_t most_counted_ranges = 65535;
+
+/// counts[r] becomes the set bits of range r: of as many ranges as fit one grid.
+/// \param begins  [ranges + 1], on the device as the rest
+inline void launch_count_bits(const exec::cuda& policy, const std::uint32_t* words,
+                              const index_t* begins, std::size_t ranges, index_t* counts) {
+  static_assert(sizeof(unsigned long long) == sizeof(index_t));
+  if (ranges == 0) return;
+  // Blocks that share a range; of thousands of ranges each is small.
+  const auto columns = static_cast<unsigned>(std::clamp<std::size_t>(16384 / ranges, 1, 64));
+  cuda_check(cudaMemsetAsync(counts, 0, ranges * sizeof(index_t), policy.stream), "count_selected");
+  launch("count_selected", policy, {dim3(columns, static_cast<unsigned>(ranges)), topk_threads},
+         count_set_bits<topk_threads>, words, begins,
+         reinterpret_cast<unsigned long long*>(counts));
+}
+
+/// Of the ranges between neighbouring begins, with memory of its own.
 inline std::vector<index_t> count_bits(const exec::cuda& policy, const std::uint32_t* words,
                                        const std::vector<index_t>& begins) {
-  constexpr unsigned columns = 64;
-  constexpr std::size_t most_rows = 65535;  // of a grid
-  device_array<index_t> counts(policy, static_cast<index_t>(begins.size()) - 1);
+  const std::size_t ranges = begins.size() - 1;
+  const device_array<index_t> counts(policy, static_cast<index_t>(ranges));
   const device_array<index_t> places(policy, std::span<const index_t>(begins));
-  counts.fill_bytes(0);
-  for (std::size_t first = 0; first + 1 < begins.size(); first += most_rows) {
-    const auto rows = static_cast<unsigned>(std::min(most_rows, begins.size() - 1 - first));
-    launch("count_selected", policy, {dim3(columns, rows), topk_threads},
-           count_set_bits<topk_threads>, words, places.data() + first,
-           reinterpret_cast<unsigned long long*>(counts.data() + first));
-  }
+  for (std::size_t first = 0; first < ranges; first += most_counted_ranges)
+    launch_count_bits(policy, words, places.data() + first,
+                      std::min(most_counted_ranges, ranges - first), counts.data() + first);
   return counts.to_host();
 }
 

@@ -55,7 +55,8 @@ class device_quota_stages {
   index_t spread(index_t total, const std::vector<range_group>& groups) {
     if (total == 0) return 0;
     std::vector<index_t> taken(layout_.blocks().size(), 0);
-    if (selected_ > 0) taken = count_selected(policy_, words_, layout_);
+    if (selected_ > 0)
+      taken = workspace_.device().count_ranges(words_.data(), block_begins(layout_));
     std::vector<index_t> capacities;
     for (const range_group& group : groups) {
       index_t free = 0;

@@ -8,6 +8,7 @@
 #include <dualsft/detail/device_scores.hpp>
 #include <dualsft/detail/device_topk.hpp>
 #include <dualsft/detail/launch.cuh>
+#include <dualsft/detail/mask_device.cuh>
 #include <dualsft/detail/topk_kernels.cuh>
 #include <dualsft/execution.cuh>
 #include <span>
@@ -135,6 +136,23 @@ class topk_device {
              prefix, shift, bits, reinterpret_cast<unsigned long long*>(counts_.data()));
     });
     return to_host(counts_, buckets);
+  }
+
+  /// The set bits of a mask between neighbouring begins: as count_bits, in the memory that is here, a few
+  /// thousand ranges at a time.
+  std::vector<index_t> count_ranges(const std::uint32_t* words,
+                                    const std::vector<index_t>& begins) {
+    std::vector<index_t> out;
+    const auto room = static_cast<std::size_t>(std::min(places_.size() - 1, counts_.size()));
+    for (std::size_t first = 0; first + 1 < begins.size();) {
+      const std::size_t ranges = std::min({room, most_counted_ranges, begins.size() - 1 - first});
+      to_device(places_, std::span<const index_t>(begins).subspan(first, ranges + 1));
+      launch_count_bits(policy_, words, places_.data(), ranges, counts_.data());
+      const std::vector<index_t> part = to_host(counts_, static_cast<index_t>(ranges));
+      out.insert(out.end(), part.begin(), part.end());
+      first += ranges;
+    }
+    return out;
   }
 
   /// \pre  size(from) <= most_taken

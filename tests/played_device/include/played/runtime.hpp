@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
@@ -9,6 +10,7 @@
 #include <memory>
 #include <played/block.hpp>
 #include <played/types.hpp>
+#include <stdexcept>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -57,15 +59,26 @@ inline cudaError_t cudaPeekAtLastError() {
 
 // ---- streams, graphs, events --------------------------------------------------------------------------
 
+enum cudaGraphNodeType {
+  cudaGraphNodeTypeKernel,  // and whatever else this runtime enqueues
+  cudaGraphNodeTypeMemAlloc,
+  cudaGraphNodeTypeMemFree
+};
+struct played_node {
+  cudaGraphNodeType type;
+  std::function<void()> work;
+};
 struct played_graph {
-  std::vector<std::function<void()>> work;
+  std::vector<played_node> nodes;
 };
 struct played_stream {
   std::unique_ptr<played_graph> captured;
+  bool blocks = true;
 };
 using cudaStream_t = played_stream*;
 using cudaGraph_t = played_graph*;
 using cudaGraphExec_t = played_graph*;
+using cudaGraphNode_t = const played_node*;
 enum cudaStreamCaptureMode {
   cudaStreamCaptureModeGlobal,
   cudaStreamCaptureModeThreadLocal,
@@ -80,10 +93,25 @@ inline int& captures() {
   return running;
 }
 
+/// How many streams there are that the null stream does not wait for.
+inline int& unordered_streams() {
+  static int count = 0;
+  return count;
+}
+
+/// Work on the null stream is in no order with that on a stream that does not block: a program that has
+/// one of these and uses the null stream has forgotten to hand its stream on.
+inline void expects_stream(cudaStream_t stream) {
+  if (stream == nullptr && unordered_streams() > 0)
+    throw std::logic_error(
+        "work is put on the null stream while there is a stream that it does not wait for");
+}
+
 /// Now, or when the graph that the stream is being captured into is launched.
 inline void enqueue(cudaStream_t stream, std::function<void()> work) {
+  expects_stream(stream);
   if (stream != nullptr && stream->captured)
-    stream->captured->work.push_back(std::move(work));
+    stream->captured->nodes.push_back({cudaGraphNodeTypeKernel, std::move(work)});
   else
     work();
 }
@@ -94,10 +122,14 @@ inline cudaError_t cudaStreamCreate(cudaStream_t* out) {
   *out = new played_stream;
   return cudaSuccess;
 }
-inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* out, unsigned) {
-  return cudaStreamCreate(out);
+inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* out, unsigned flags) {
+  cudaStreamCreate(out);
+  (*out)->blocks = flags != cudaStreamNonBlocking;
+  if (!(*out)->blocks) ++played::unordered_streams();
+  return cudaSuccess;
 }
 inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  if (!stream->blocks) --played::unordered_streams();
   delete stream;
   return cudaSuccess;
 }
@@ -126,7 +158,21 @@ inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* out, cudaGraph_t graph,
   return cudaSuccess;
 }
 inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t) {
-  for (const auto& each : graph->work) each();
+  for (const played_node& each : graph->nodes) each.work();
+  return cudaSuccess;
+}
+/// \param count  the room in `out`, or how many there are if that is null
+inline cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* out, std::size_t* count) {
+  if (out == nullptr) {
+    *count = graph->nodes.size();
+    return cudaSuccess;
+  }
+  *count = std::min(*count, graph->nodes.size());
+  for (std::size_t i = 0; i < *count; ++i) out[i] = &graph->nodes[i];
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphNodeGetType(cudaGraphNode_t node, cudaGraphNodeType* out) {
+  *out = node->type;
   return cudaSuccess;
 }
 inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
@@ -173,15 +219,24 @@ inline cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, c
 
 inline constexpr std::size_t played_memory_bytes = std::size_t{1} << 30;
 
-inline cudaError_t cudaMalloc(void** out, std::size_t bytes) {
+namespace played {
+
+inline cudaError_t take_memory(void** out, std::size_t bytes) {
   *out = nullptr;
-  if (played::captures() > 0) return cudaErrorStreamCaptureUnsupported;
   if (bytes > played_memory_bytes) return cudaErrorMemoryAllocation;
   if (bytes == 0) return cudaSuccess;
   // Exactly as large as asked for, so that AddressSanitizer sees the end; aligned as a device's is.
   if (posix_memalign(out, 256, bytes) != 0) return cudaErrorMemoryAllocation;
   std::memset(*out, 0xff, bytes);
   return cudaSuccess;
+}
+
+}  // namespace played
+
+inline cudaError_t cudaMalloc(void** out, std::size_t bytes) {
+  *out = nullptr;
+  return played::captures() > 0 ? cudaErrorStreamCaptureUnsupported
+                                : played::take_memory(out, bytes);
 }
 template <class T>
 cudaError_t cudaMalloc(T** out, std::size_t bytes) {
@@ -191,12 +246,70 @@ inline cudaError_t cudaFree(void* memory) {
   std::free(memory);
   return cudaSuccess;
 }
-template <class T>
-cudaError_t cudaMallocAsync(T** out, std::size_t bytes, cudaStream_t) {
-  return cudaMalloc(reinterpret_cast<void**>(out), bytes);
+namespace played {
+
+/// What cudaMallocAsync handed out.
+struct memory_pool {
+  std::map<void*, std::size_t> taken;
+  std::uint64_t bytes = 0, most_bytes = 0;
+};
+inline memory_pool& pool() {
+  static memory_pool only;
+  return only;
 }
-inline cudaError_t cudaFreeAsync(void* memory, cudaStream_t) {
+
+}  // namespace played
+
+/// In a capture the graph takes the memory, which is a node, and has it as long as it lives.
+template <class T>
+cudaError_t cudaMallocAsync(T** out, std::size_t bytes, cudaStream_t stream) {
+  played::expects_stream(stream);
+  void* memory = nullptr;
+  const cudaError_t code = played::take_memory(&memory, bytes);
+  *out = static_cast<T*>(memory);
+  if (code != cudaSuccess || memory == nullptr) return code;
+  if (stream != nullptr && stream->captured) {
+    const std::shared_ptr<void> owner(memory, &std::free);
+    stream->captured->nodes.push_back({cudaGraphNodeTypeMemAlloc, [owner] {}});
+    return cudaSuccess;
+  }
+  played::memory_pool& pool = played::pool();
+  pool.taken.emplace(memory, bytes);
+  pool.bytes += bytes;
+  pool.most_bytes = std::max(pool.most_bytes, pool.bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
+  if (memory == nullptr) return cudaSuccess;
+  if (stream != nullptr && stream->captured) {
+    stream->captured->nodes.push_back({cudaGraphNodeTypeMemFree, [] {}});
+    return cudaSuccess;
+  }
+  const auto found = played::pool().taken.find(memory);
+  if (found == played::pool().taken.end()) return cudaErrorInvalidValue;
+  played::pool().bytes -= found->second;
+  played::pool().taken.erase(found);
   std::free(memory);
+  return cudaSuccess;
+}
+
+using cudaMemPool_t = played::memory_pool*;
+enum cudaMemPoolAttr { cudaMemPoolAttrUsedMemCurrent, cudaMemPoolAttrUsedMemHigh };
+inline cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* out, int) {
+  *out = &played::pool();
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, cudaMemPoolAttr what, void* out) {
+  const std::uint64_t bytes =
+      what == cudaMemPoolAttrUsedMemCurrent ? pool->bytes : pool->most_bytes;
+  std::memcpy(out, &bytes, sizeof bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr what, void* value) {
+  std::uint64_t bytes = 0;
+  std::memcpy(&bytes, value, sizeof bytes);
+  if (what != cudaMemPoolAttrUsedMemHigh || bytes != 0) return cudaErrorInvalidValue;
+  pool->most_bytes = pool->bytes;
   return cudaSuccess;
 }
 template <class T>
