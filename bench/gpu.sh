@@ -20,7 +20,7 @@ Builds with plain nvcc what the steps need (left out if nothing changed), then r
 FILTER: programs whose name contains it; compare is one, compare_gpu. --only build stops before the first
 step. A failure does not stop the rest; the status is 0 only if everything ran and passed. Ends with
 docs/results/gpu_summary.md. Tests run beside each other, but those of more than 2^31 elements, which
-need the device's memory for themselves.
+need the device's memory for themselves and come after compare.
 
 Environment:
   GPU_SECONDS   time in all (default 580); what finds none left is named and counts as a failure
@@ -28,8 +28,9 @@ Environment:
   OUT           an extra folder that results are copied to after every step: the summary, the texts and
                 gpu_results.tar.gz, which holds all of them and the logs of what failed
 Needs nvcc, doctest and Google Benchmark; the latter two from build/gpu_parts (./build.sh gpu-parts)
-where they are not installed. Programs that `--only build` made elsewhere from the same sources, with the
-same toolkit, may be brought along in build/gpu and are not built again.
+where they are not installed. What `--only build` made on another machine may be brought along, the whole
+folder build/gpu, and is not built again if sources, toolkit and architecture are the same: without a
+device sm_90a is built, which an H100 and an H200 have; for others set CUDA_ARCH on both machines.
 TEXT
 }
 
@@ -189,6 +190,8 @@ build() {
   most=$(most_jobs)
   now=$(made_from)
   if [[ $(cat "$out/made_from" 2>/dev/null) != "$now" ]]; then
+    [[ -z $(first_of "$out/*_test")$(first_of "$out/*_bench") ]] ||
+      say "build/gpu is of other sources, another toolkit or architecture: it is built again"
     rm -f "$out"/*_test "$out"/*_bench "$out"/ladder_* "$out/cuda_scores" "$out/main.o"
     echo "$now" >"$out/made_from"
   fi
@@ -289,10 +292,11 @@ beside() {
   running=$((running + 1))
 }
 
+large=()  # programs with tests of more than 2^31 elements
 tests() {
   say "tests"
   local program name log status limit seconds most report=$results/gpu_tests.txt
-  local programs=() large=()
+  local programs=()
   heading >"$report"
   for program in tests/cuda/*_test.cu examples/cuda_scores/cuda_scores.cu; do
     name=$(basename "$program" .cu)
@@ -327,6 +331,13 @@ tests() {
     fi
     tell "$name" >>"$report"
   done
+  publish
+}
+
+# They have the device's memory for themselves, one after another, once the figures are there.
+large_tests() {
+  say "tests of more than 2^31 elements"
+  local name verdict report=$results/gpu_tests.txt
   for name in ${large[@]+"${large[@]}"}; do
     run 100 "$name.large" "${with_libraries[@]}" "$out/$name" --test-case='*2^3*'
     tell "$name.large" >>"$report"
@@ -427,6 +438,7 @@ fi
 ! wants tests || tests
 ! wants bench || measured benchmarks '' 90 bench/*_bench.cu
 ! wants compare || compare
+! wants tests || large_tests
 ! wants ladder || measured ladders ladder_ 45 bench/ladder/*.cu
 ! wants sanitize || sanitize
 

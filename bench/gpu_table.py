@@ -106,7 +106,7 @@ def check(data, wants):
             raise ValueError(f"{wants[:-1]} {i} is no object with a name")
         for key, value in row.items():
             counter = (key.startswith(("ratio", "at_", "bytes", "milliseconds", "real_time")) or
-                       key.endswith(("ms", "_bytes")))
+                       key == "ms" or key.endswith(("_ms", "_bytes")))
             if counter and not is_number(value):
                 raise ValueError(f"{wants[:-1]} {i}: {key} is no number")
         for key in ("beside", "error", "error_message"):

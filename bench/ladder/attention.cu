@@ -87,9 +87,13 @@ bench::attention_sizes sizes() {
 }
 
 template <class Step>
-void add(const char* name, bool tangent, const Step& step) {
+void add(const char* name, bool tangent, const Step& step, bool by_groups = false) {
   bench::add(std::string("ladder/attention/") + name, [=](benchmark::State& state) {
     const exec::cuda policy = bench::policy();
+    if (by_groups && !detail::has_wgmma("ladder")) {
+      state.SkipWithError("left out: this is no sm_90a");
+      return;
+    }
     if (!bench::fits(state, bench::attention_case::bytes(sizes()))) return;
     bench::attention_case at(policy, sizes());
     at.forget();
@@ -102,21 +106,22 @@ void add(const char* name, bool tangent, const Step& step) {
 }
 
 template <class Plan>
-void add_plan(const char* name, void (*kernel)(attention_arguments<T>)) {
-  add(name, Plan::tangent, [=](const exec::cuda& policy, const bench::attention_case& at) {
+void add_plan(const char* name, void (*kernel)(attention_arguments<T>), bool by_groups) {
+  const auto step = [=](const exec::cuda& policy, const bench::attention_case& at) {
     llm::detail::launch_attention_kernel<Plan>("ladder", policy, at.arguments(), sizes().rows(),
                                                kernel);
-  });
+  };
+  add(name, Plan::tangent, step, by_groups);
 }
 /// Warps that multiply by themselves.
 template <class Plan>
 void add_warps(const char* name) {
-  add_plan<Plan>(name, llm::detail::tensor_attention<Plan>);
+  add_plan<Plan>(name, llm::detail::tensor_attention<Plan>, false);
 }
 /// Four warps that multiply together, where the device can.
 template <class Plan>
 void add_groups(const char* name) {
-  if (detail::has_wgmma("ladder")) add_plan<Plan>(name, llm::detail::group_attention<Plan>);
+  add_plan<Plan>(name, llm::detail::group_attention<Plan>, true);
 }
 
 }  // namespace

@@ -22,10 +22,10 @@ namespace detail {
 /// CUB keeps the tile that fits the first call of an instantiation for all calls after it. Short calls have
 /// one of their own, so that a norm of 128 weights does not decide how matrices travel.
 template <class Add>
-struct add_few : Add {
-  explicit add_few(const Add& add) : Add(add) {}
+struct add_shortly : Add {
+  explicit add_shortly(const Add& add) : Add(add) {}
 };
-inline constexpr index_t few = 4096;
+inline constexpr index_t most_of_short_call = 4096;
 
 /// sum[j] = add(sum[j], gradient[j]); CUB chooses how the tiles travel.
 template <class T, class Sum, class Add>
@@ -43,8 +43,8 @@ void accumulate_on_device(const char* function, const exec::cuda& policy,
                    sum.data(), sum.size(), of, policy.stream),
                function);
   };
-  if (sum.size() <= few)
-    run(add_few<Add>(add));
+  if (sum.size() <= most_of_short_call)
+    run(add_shortly<Add>(add));
   else
     run(add);
 }

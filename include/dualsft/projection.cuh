@@ -50,8 +50,8 @@ struct device_projection {
 /// what topk needs beyond its first pass. Waits for the stream.
 /// Numerics: double per coordinate, p stored in float; scores are the bits of parameter_scores over the
 /// stored p and the selection that of topk over them.
-/// Determinism: the bits of the host in p, its copy, D' and the selection; the share of the second order is
-/// summed block by block, equal on equal devices.
+/// Determinism: equal inputs give equal bits on equal devices. Against the host, compilers may round a product
+/// and a sum of p once or twice; its copy and the selection are those of the stored p, to the bit.
 /// Source: as projection.hpp, parameter_scores.hpp, topk.hpp.
 inline device_projection project_and_select(const exec::cuda& policy, const score_rule& rule,
                                             const device_rule_inputs& inputs,

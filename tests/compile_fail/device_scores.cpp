@@ -36,15 +36,15 @@
 #include <dualsft/execution.cuh>
 #include <vector>
 
-// expected-error 1: "device_space"
-// expected-error 2: "device_space"
-// expected-error 3: "device_space"
-// expected-error 4: "device_space"
-// expected-error 5: "device_space"
-// expected-error 6: "device_space"
-// expected-error 7: "device_space"
-// expected-error 8: "device_space"
-// expected-error 9: "device_space"
+// expected-error 1: "dualsft::host_space"
+// expected-error 2: "dualsft::host_space"
+// expected-error 3: "dualsft::host_space"
+// expected-error 4: "dualsft::host_space"
+// expected-error 5: "dualsft::host_space"
+// expected-error 6: "dualsft::host_space"
+// expected-error 7: "dualsft::host_space" or "no known conversion from 'vector_view<[...], space>'"
+// expected-error 8: "dualsft::host_space"
+// expected-error 9: "dualsft::host_space" or "no known conversion from 'vector_view<[...], space>'"
 
 using namespace dualsft;
 

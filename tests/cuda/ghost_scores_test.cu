@@ -191,8 +191,8 @@ TEST_CASE("ghost scores: affine traces whose parts do not fit the workspace at o
 
 namespace {
 
-/// |score - loop| <= eps (in + 300) sum of |e| |P| |a|: sums of `in` products and of 256 dots in float,
-/// each addition rounded or cut off; products below float's range vanish.
+/// |score - loop| <= eps (in + 300) sum of |e| |P| |a| + 2^-126 sum of (|e| in + 1): sums of `in` products
+/// and of 256 dots in float, each addition rounded or cut off; what is below float's range may vanish.
 template <class T>
 void check_affine_rounding(product_kernels kernels, index_t rows, index_t in, index_t out,
                            testing::spread how = testing::spread::normal) {
@@ -218,7 +218,7 @@ void check_affine_rounding(product_kernels kernels, index_t rows, index_t in, in
   }
   index_t beyond = 0;
   for (index_t t = 0; t < rows; t += rows >= 1000 ? 371 : 1) {
-    double want = 0, size = 0;
+    double want = 0, size = 0, vanished = 0;
     for (index_t n = 0; n < out; ++n) {
       double y = 0, most = 0;
       for (index_t k = 0; k < in; ++k) {
@@ -227,9 +227,11 @@ void check_affine_rounding(product_kernels kernels, index_t rows, index_t in, in
       }
       want += e.at(t, n) * y;
       size += std::abs(e.at(t, n)) * most;
+      vanished += std::abs(e.at(t, n)) * static_cast<double>(in) + 1;
     }
     const double allowed =
-        std::numeric_limits<float>::epsilon() * static_cast<double>(in + 300) * size + 1e-30;
+        std::numeric_limits<float>::epsilon() * static_cast<double>(in + 300) * size +
+        0x1p-126 * vanished;
     if (!(std::abs(first[static_cast<std::size_t>(t)] - want) <= allowed)) ++beyond;
   }
   CHECK(beyond == 0);
@@ -251,7 +253,8 @@ TEST_CASE("ghost scores: affine traces of any numbers; the same bits twice") {
 
 namespace {
 
-/// Embedding, scale and dense traces of one example per token, within eps (cols + 300) sum of |terms|.
+/// Embedding, scale and dense traces of one example per token, within eps (cols + 300) sum of |terms| and, for
+/// what is below float's range, 2^-126 per product, times the largest number where another follows.
 template <class T>
 void check_rows_rounding(index_t rows, index_t cols, testing::spread how) {
   const own_stream stream;
@@ -261,6 +264,12 @@ void check_rows_rounding(index_t rows, index_t cols, testing::spread how) {
              e = spread_out<T>(policy, rows, cols, 32, how),
              table = spread_out<T>(policy, rows, cols, 33, how),
              p = spread_out<T>(policy, 1, cols, 34, how);
+  double largest = 0;
+  for (index_t c = 0; c < cols; ++c) {
+    largest = std::max(largest, std::abs(p.at(0, c)));
+    for (index_t t = 0; t < rows; ++t)
+      largest = std::max({largest, std::abs(x.at(t, c)), std::abs(e.at(t, c))});
+  }
   const auto examples = examples_of(rows, rows, order::one_each, 0);
   const device_array<index_t> numbers(policy, std::span(examples));
   const auto run = [&](const auto& add, const auto& term) {
@@ -276,7 +285,8 @@ void check_rows_rounding(index_t rows, index_t cols, testing::spread how) {
         size += std::abs(term(t, c));
       }
       const double allowed =
-          std::numeric_limits<float>::epsilon() * static_cast<double>(cols + 300) * size + 1e-30;
+          std::numeric_limits<float>::epsilon() * static_cast<double>(cols + 300) * size +
+          0x1p-126 * static_cast<double>(cols) * (1 + largest);
       if (!(std::abs(got[static_cast<std::size_t>(t)] - want) <= allowed)) ++beyond;
     }
     CHECK(beyond == 0);

@@ -111,12 +111,14 @@ template <bool Tangent, class T>
 void run_attention(const char* function, const exec::cuda& policy, const attention_arguments<T>& a,
                    index_t rows) {
   if (rows == 0 || a.sequences == 0) return;
-  if constexpr (std::same_as<T, float>)
+  if constexpr (std::same_as<T, float>) {
     launch_plain_attention<Tangent>(function, policy, a, rows);
-  else if (Tangent && a.head_size <= 128 && dualsft::detail::has_wgmma(function))
-    launch_group_attention(function, policy, a, rows);
-  else
+  } else {
+    if constexpr (Tangent)
+      if (a.head_size <= 128 && dualsft::detail::has_wgmma(function))
+        return launch_group_attention(function, policy, a, rows);
     launch_tensor_attention<T, Tangent>(function, policy, a, rows);
+  }
 }
 
 }  // namespace detail
@@ -135,8 +137,8 @@ void run_attention(const char* function, const exec::cuda& policy, const attenti
 /// Numerics: scores, softmax and sums in float. 16-bit values: weights exp(score - largest so far) are
 /// rounded to 16 bits before they multiply v; o is rounded once. What is not finite reaches only rows
 /// that see it.
-/// Determinism: each row is summed by one warp in the order of the keys, the same for a kernel; tangents by
-/// sm_90a's and by older devices' products differ in the order of sums within 16 columns.
+/// Determinism: each row is summed in the order of the keys, cut into tiles. With tangents the tiles of
+/// sm_90a's kernel are larger than those for older devices, and bits differ between the two.
 /// Source: the softmax that is rescaled while keys pass by: Milakov and Gimelshein, "Online normalizer
 /// calculation for softmax", and Dao et al., "FlashAttention"; written from their formulas.
 template <AttentionScalar T>

@@ -19,9 +19,6 @@ struct attention_plan {
   static constexpr int rows = Warps * warp_rows;
   static constexpr int blocks = Blocks;  ///< on a multiprocessor at a time
   static constexpr bool tangent = Tangent;
-  /// Whether a warp holds q in registers: shared memory is the narrowest place, and is spared a tenth
-  /// of its loads.
-  static constexpr bool keeps_q = Tangent && RowTiles == 1 && HeadSize <= 128;
 
   // Shared memory, in bytes: q, its tangent; then two stages of k, v, their tangents.
   static constexpr int query_bytes = 2 * rows * head_size, key_bytes = 2 * keys * head_size;
@@ -76,6 +73,9 @@ template <class Plan>
 struct attention_warp {
   using T = typename Plan::value_type;
   static constexpr int team_rows = Plan::warp_rows;  ///< of those who multiply together
+  /// Whether a warp holds q in registers: shared memory is the narrowest place, and is spared a tenth
+  /// of its loads.
+  static constexpr bool keeps_q = Plan::tangent && Plan::row_tiles == 1 && Plan::head_size <= 128;
   static constexpr int M = Plan::row_tiles, N = Plan::keys / 8, C = Plan::columns / 8;
   static constexpr bool tangent = Plan::tangent;
   static constexpr int U = tangent ? M : 1;  // what only tangents have, small where there are none
@@ -83,7 +83,7 @@ struct attention_warp {
   float o[M][C][4] = {}, u[U][C][4] = {};
   float top[M][2], l[M][2] = {}, w[U][2] = {}, c[U][2] = {};  // top: m log2(e)
   float z[M][N][4], rz[U][N][4];                              // scores, then e; R{scores}, then x
-  std::uint32_t own_q[Plan::keeps_q ? Plan::head_size / 16 : 1][M][4];
+  std::uint32_t own_q[keeps_q ? Plan::head_size / 16 : 1][M][4];
 
   __device__ attention_warp() {
     for (auto& rows : top) rows[0] = rows[1] = -INFINITY;
@@ -94,7 +94,7 @@ struct attention_warp {
 
   /// The tile of queries is there, and stays.
   __device__ void read_queries(const unsigned char* queries) {
-    if constexpr (Plan::keeps_q) {
+    if constexpr (keeps_q) {
       const unsigned char* const q = own_rows(queries);
       const int lane = static_cast<int>(threadIdx.x % 32);
       const operand_places<Plan::rows> places(q, lane % 16, lane / 16);
@@ -122,7 +122,7 @@ struct attention_warp {
 #pragma unroll
       for (int m = 0; m < M; ++m) {
         const unsigned char* const at = q_places.at(16 * m, 2 * d);
-        if constexpr (Plan::keeps_q)
+        if constexpr (keeps_q)
           for (int i = 0; i < 4; ++i) a[m][i] = own_q[d][m][i];
         else
           ldmatrix_x4(a[m], at);
