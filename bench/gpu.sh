@@ -138,7 +138,7 @@ programs() {
 
 flags=(-std=c++20 -O3 -DNDEBUG "${architecture[@]}" --expt-relaxed-constexpr)
 places=(-I include -I bench -I "$parts" -I "$parts/eigen3" -I /usr/include/eigen3)
-links=(-lcublasLt)
+links=(-lcublasLt -Xlinker -s)  # without symbols two thirds of the size, where it has to travel
 [[ ! -d $parts/lib ]] || places+=(-L "$parts/lib")
 
 # Where the toolkit came without cuBLASLt, PyTorch's wheels have brought it. Programs find libraries by
