@@ -123,6 +123,8 @@ def load(folder):
             data = parse(path.read_text(encoding="utf-8"))
             check(data, "baselines" if name == "pytorch" else "benchmarks")
             found[name] = data
+        except OSError as error:
+            found[name] = cell(f"{path.name} cannot be read: {error.strerror}")
         except (ValueError, RecursionError) as error:
             found[name] = cell(f"{path.name} is not whole: {error}")
     return found
@@ -130,7 +132,7 @@ def load(folder):
 
 def cell(text):
     """What a file says, as part of a table: one line, no column, no markup, not without end."""
-    text = " ".join(str(text).split())
+    text = " ".join(str(text).encode("utf-8", "replace").decode().split())
     for sign, written in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("`", "'")):
         text = text.replace(sign, written)
     return text if len(text) <= 300 else text[:300] + " ..."

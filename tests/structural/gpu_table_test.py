@@ -35,9 +35,12 @@ def lost():
 
 class Table(unittest.TestCase):
     def table(self, files, into=False):
-        """What is printed, or what lands in a page."""
+        """What is printed, or what lands in a page. In place of a file None is a folder."""
         with tempfile.TemporaryDirectory() as folder:
             for name, content in files.items():
+                if content is None:
+                    (pathlib.Path(folder) / f"gpu_{name}.json").mkdir()
+                    continue
                 data = content if isinstance(content, bytes) else json.dumps(content).encode()
                 (pathlib.Path(folder) / f"gpu_{name}.json").write_bytes(data)
             page = pathlib.Path(folder) / "page.md"
@@ -186,6 +189,14 @@ class Table(unittest.TestCase):
         for row in ({"name": 3}, {"name": "x", "ms": "1"}, {"name": "x", "beside": 3},
                     {"name": "x", "beside": "cwsd/a", "error": []}):
             self.assertIn("gpu_pytorch.json is not whole", self.table({"pytorch": pytorch([row])}))
+
+    def test_what_cannot_be_read_is_named(self):
+        for name in ("cwsd", "pytorch"):
+            self.assertIn(f"gpu_{name}.json cannot be read: ", self.table({name: None}))
+        half = "half a character: \ud800"
+        text = self.table({"cwsd": bench([(half, {"ms": 1.0})], device=half)})
+        text.encode()  # what a file takes
+        self.assertIn("half a character: ?", text)
 
     def test_names_cannot_break_a_table(self):
         bad = "a | b\n| --- |\n<script>`x` & " + "y" * 1000
