@@ -212,20 +212,18 @@ __device__ inline void load_box_for(std::uint16_t blocks, void* shared, const te
 
 // --- products of four warps ----------------------------------------------------------------------
 
-/// A swizzled box, rows k-contiguous, as an operand. The next 16 columns are 2 further on; the next
-/// 8 rows 64.
-__device__ inline std::uint64_t box_descriptor(const void* shared) {
-  constexpr std::uint64_t eight_rows = 1024 >> 4, swizzle_128 = 1;
-  return static_cast<std::uint64_t>((shared_address(shared) & 0x3ffffu) >> 4) |
-         std::uint64_t{1} << 16 | eight_rows << 32 | swizzle_128 << 62;
-}
-
-/// Boxes side by side, each `box_bytes` behind the last, as an operand whose rows are k: the matrix that
-/// wgmma_transposed takes. The next 16 rows are 128 further on.
+/// Boxes side by side, each `box_bytes` behind the last, as an operand whose rows are k: the second operand of
+/// a product with Transposed = 1. The next 16 rows are 128 further on.
 __device__ inline std::uint64_t transposed_descriptor(const void* shared, int box_bytes) {
   constexpr std::uint64_t eight_rows = 1024 >> 4, swizzle_128 = 1;
   return static_cast<std::uint64_t>((shared_address(shared) & 0x3ffffu) >> 4) |
          static_cast<std::uint64_t>(box_bytes >> 4) << 16 | eight_rows << 32 | swizzle_128 << 62;
+}
+
+/// A swizzled box, rows k-contiguous, as an operand. The next 16 columns are 2 further on; the next
+/// 8 rows 64.
+__device__ inline std::uint64_t box_descriptor(const void* shared) {
+  return transposed_descriptor(shared, 16);  // what is not used is to be 1
 }
 
 /// Before the first product of a series, and after any other use of the accumulators.

@@ -276,16 +276,14 @@ inline void load_box(void* shared, const tensor_map& map, int row, int col,
   load_box_for(static_cast<std::uint16_t>(1u << threadIdx.y), shared, map, row, col, barrier);
 }
 
-inline std::uint64_t box_descriptor(const void* shared) {
-  return static_cast<std::uint64_t>((played_tensor_core::descriptor_address(shared) & 0x3ffffu) >>
-                                    4) |
-         std::uint64_t{1} << 16 | std::uint64_t{64} << 32 | std::uint64_t{1} << 62;
-}
 inline std::uint64_t transposed_descriptor(const void* shared, int box_bytes) {
   return static_cast<std::uint64_t>((played_tensor_core::descriptor_address(shared) & 0x3ffffu) >>
                                     4) |
          static_cast<std::uint64_t>(box_bytes >> 4) << 16 | std::uint64_t{64} << 32 |
          std::uint64_t{1} << 62;
+}
+inline std::uint64_t box_descriptor(const void* shared) {
+  return transposed_descriptor(shared, 16);
 }
 
 inline void wgmma_fence() {}
