@@ -12,7 +12,7 @@ namespace dualsft::llm::detail {
 /// Warp w of a group has rows 16 w to 16 w + 15 of its 64. Two groups share the tiles of a block and take
 /// turns: while one weighs its scores, the tensor cores form the other's.
 ///
-/// Limit: a tile of 64 keys is six products of 64 x 64 x head_size, at 128 columns 1,536 clocks of the
+/// Limit, on paper: a tile of 64 keys is six products of 64 x 64 x head_size, at 128 columns 1,536 clocks of the
 /// tensor cores, and some 400 instructions per warp to weigh it, of which the four schedulers run those of
 /// two groups in 800.
 template <class Plan>
